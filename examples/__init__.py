@@ -1,0 +1,1 @@
+"""Worked examples: read them as documentation, start with order_pipeline."""

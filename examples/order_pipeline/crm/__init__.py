@@ -1,0 +1,1 @@
+"""The CRM: approves priced orders for manufacturing, and closes shipped ones."""

@@ -1,0 +1,1 @@
+"""The old packaging terminal: it cannot speak OpenTelemetry, it only writes JSON lines."""

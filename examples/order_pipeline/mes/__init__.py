@@ -1,0 +1,1 @@
+"""The MES: makes the pieces, has them packed and ships them."""

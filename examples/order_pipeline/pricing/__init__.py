@@ -1,0 +1,1 @@
+"""Pricing: measures the model of an order and says what it costs."""

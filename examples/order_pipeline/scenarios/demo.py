@@ -1,0 +1,198 @@
+"""The demo: 18 orders through all services, three kinds of trouble, and what the ledger says about them.
+
+    python -m examples.order_pipeline.scenarios.demo
+
+KEEP=1 in the environment leaves it running until Ctrl-C.  Ends with status 0 only if what it shows is right.
+Everything is stopped and removed afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import httpx
+from rich.console import Console
+
+from examples.order_pipeline.scenarios import customers, models, screen, trouble
+from examples.order_pipeline.scenarios.broker import BrokerUnavailable, broker
+from examples.order_pipeline.scenarios.corner import own_corner
+from examples.order_pipeline.scenarios.pipeline import LIFECYCLE, Pipeline
+from examples.order_pipeline.scenarios.processes import ServiceFailedError, Services
+from examples.order_pipeline.scenarios.reading import Stage, Story, board, story
+from examples.order_pipeline.scenarios.verdict import Sent, mistakes, pricing_seconds
+from otel_orders.lifecycle import load_lifecycle
+
+if TYPE_CHECKING:
+    from examples.order_pipeline.scenarios.processes import Service
+
+SETTLE_WITHIN = 45.0
+"""Seconds after the last order in which the ledger must come to be right about all of them."""
+LOOK_EVERY = 0.5
+RETAIL_ORDERS = 9
+BATCH = 3
+FINE_RING = (500, 600)
+"""A model of 600,000 triangles, which take seconds to measure."""
+INTERRUPTED = 130
+
+
+class Seen(NamedTuple):
+    """What the ledger says at one time, and what is wrong with it."""
+
+    board: list[Stage]
+    stories: dict[str, Story]
+    wrong: list[str]
+
+
+def main() -> int:
+    """Run the demo; return the exit status."""
+    console = Console(width=None if sys.stdout.isatty() else 132)
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _interrupt)
+    try:
+        return run(console, keep=os.environ.get("KEEP") == "1")
+    except (BrokerUnavailable, ServiceFailedError) as error:
+        console.print(f"[red]The demo cannot run:[/] {error}")
+        return 1
+    except KeyboardInterrupt:
+        console.print("Interrupted; everything is stopped and removed.")
+        return INTERRUPTED
+
+
+def run(console: Console, *, keep: bool) -> int:
+    """Play, look, show; return 0 if what was seen is right."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="otel-orders-demo-")))
+        console.print("Starting RabbitMQ, the ledger and six services ...")
+        rabbitmq = stack.enter_context(broker())
+        amqp_url = stack.enter_context(own_corner(rabbitmq))
+        services = stack.enter_context(Services(folder, _settings(folder)))
+        ledger_url = start_ledger(services, folder).address()
+        pipeline = Pipeline(services, folder, amqp_url, OTEL_EXPORTER_OTLP_ENDPOINT=ledger_url)
+        ledger = stack.enter_context(httpx.Client(base_url=ledger_url, timeout=10, trust_env=False))
+        sent = play(console, pipeline, amqp_url)
+        seen = settle(ledger, sent)
+        show(console, sent, seen)
+        show_addresses(console, pipeline, ledger_url, rabbitmq.management_url, folder)
+        status = judge(console, sent, seen, services)
+        if keep:
+            _wait_for_interrupt(console)
+    return status
+
+
+def start_ledger(services: Services, folder: Path) -> Service:
+    """Start the ledger; it follows the file of the one service that cannot send it anything."""
+    return services.start(
+        "ledger",
+        "otel_orders.cli",
+        "ledger",
+        *("--lifecycle", LIFECYCLE),
+        *("--store", f"sqlite:///{folder / 'ledger.db'}"),
+        *("--port", "0"),
+        *("--url-file", folder / "ledger.address"),
+        *("--follow", folder / "legacy-mes.jsonl"),
+    )
+
+
+def play(console: Console, pipeline: Pipeline, amqp_url: str) -> Sent:
+    """Send the orders, and make trouble on purpose."""
+    ring = models.stl(models.ring())
+    with pipeline.client("shop-api") as shop, pipeline.client("b2b-api") as b2b:
+        lost = customers.order_from_shop(shop, ring)
+        trouble.lose_message(amqp_url, "pricing.requests", lost)
+        console.print(f"  the message of order {lost} was taken from its queue and dropped")
+        pipeline.start_pricing_workers(2)
+        slow = customers.order_from_shop(shop, models.stl(models.ring(*FINE_RING)))
+        console.print(f"  the model of order {slow} has 600,000 triangles")
+        rejected = customers.order_from_shop(shop, models.stl(models.broken_ring()))
+        console.print(f"  the model of order {rejected} has a hole")
+        retail = [customers.order_from_shop(shop, ring) for _ in range(RETAIL_ORDERS)]
+        partner_of = {
+            order_id: partner_id
+            for partner_id, key in pipeline.keys.items()
+            for order_id in customers.order_batch(b2b, key, [ring] * BATCH)
+        }
+        console.print(f"  {len(retail)} more orders through the shop, {len(partner_of)} through the B2B entry")
+    return Sent([slow, *retail, *partner_of], partner_of, slow, rejected, lost)
+
+
+def settle(ledger: httpx.Client, sent: Sent) -> Seen:
+    """Look until everything is right, or for SETTLE_WITHIN seconds."""
+    lifecycle = load_lifecycle(LIFECYCLE)
+    deadline = time.monotonic() + SETTLE_WITHIN
+    while True:
+        stages = board(ledger, lifecycle)
+        stories = {order_id: story(ledger, order_id) for order_id in sent.all}
+        seen = Seen(stages, stories, list(mistakes(sent, stages, stories)))
+        if not seen.wrong or time.monotonic() > deadline:
+            return seen
+        time.sleep(LOOK_EVERY)
+
+
+def show(console: Console, sent: Sent, seen: Seen) -> None:
+    """Draw the board and the two stories."""
+    now = time.time()
+    good = seen.stories[next(iter(sent.partner_of))]
+    console.print()
+    console.print(screen.board_table(seen.board, now))
+    console.print(screen.story_table("A good one", good, now))
+    console.print(screen.story_table("The stuck one", seen.stories[sent.lost], now))
+    slow, usual = (screen.duration(pricing_seconds(told)) for told in (seen.stories[sent.slow], good))
+    console.print(f"The slow one: order {sent.slow} took {slow} to price, the good one {usual}.")
+
+
+def show_addresses(
+    console: Console, pipeline: Pipeline, ledger_url: str, management_url: str | None, folder: Path
+) -> None:
+    """Say where everything is."""
+    console.print(f"Web:      {ledger_url}/  (an order: {ledger_url}/orders/ORDER_ID)", highlight=False)
+    metrics = " ".join(f"{address}/metrics" for name, address in pipeline.addresses.items() if name.endswith("-api"))
+    console.print(f"Metrics:  {ledger_url}/metrics {metrics}", highlight=False)
+    console.print(f"Logs:     {folder}/events.jsonl (every event and log line), {folder}/*.log", highlight=False)
+    if management_url:
+        console.print(f"RabbitMQ: {management_url}", highlight=False)
+
+
+def judge(console: Console, sent: Sent, seen: Seen, services: Services) -> int:
+    """Say whether it was right; return the exit status."""
+    if not seen.wrong:
+        console.print(f"[green]All {len(sent.all)} orders are accounted for, and the stuck one was found.[/]")
+        return 0
+    console.print("[red]This is wrong:[/]", *seen.wrong, sep="\n  ")
+    for service in services.ended():
+        console.print(f"{service.name} has ended:", service.last_lines(), sep="\n", markup=False)
+    return 1
+
+
+def _settings(folder: Path) -> dict[str, str]:
+    """Return the environment that all services share; this is all that a deployment configures."""
+    return {
+        "OTEL_ORDERS_LIFECYCLE": str(LIFECYCLE),
+        "OTEL_ORDERS_JSON_LINES": str(folder / "events.jsonl"),
+    }
+
+
+def _wait_for_interrupt(console: Console) -> None:
+    console.print("Running until Ctrl-C ...")
+    try:
+        while True:
+            signal.pause()
+    except KeyboardInterrupt:
+        console.print("Stopping ...")
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    """Interrupt once: a second Ctrl-C shall not keep us from cleaning up."""
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""All services of the pipeline, wired to each other and to one broker.  Knows no orders and no ledger."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+if TYPE_CHECKING:
+    from examples.order_pipeline.scenarios.processes import Service, Services
+
+PACKAGE = "examples.order_pipeline"
+LIFECYCLE = Path(__file__).with_name("demo-lifecycle.yaml")
+"""The lifecycle of the pipeline with durations of seconds."""
+QUOTAS = {"acme": 50, "globex": 50}
+
+
+class Pipeline:
+    """The running services: their addresses, and the partners' keys, which are new for each run.
+
+    environment: more settings for each service.  The pricing workers are started later, so that a scenario can do
+    something to the messages that wait for them.
+    """
+
+    def __init__(self, services: Services, folder: Path, amqp_url: str, **environment: str) -> None:
+        self._services = services
+        self._folder = folder
+        self._environment = {"AMQP_URL": amqp_url, **environment}
+        self.journal = folder / "legacy-mes.jsonl"
+        self.keys = {partner_id: secrets.token_urlsafe(24) for partner_id in QUOTAS}
+        self.addresses = self._start()
+
+    def start_pricing_workers(self, count: int) -> None:
+        """Start *count* workers, which share one database."""
+        environment = {**self._environment, "SHOP_URL": self.addresses["shop-api"]}
+        for number in range(1, count + 1):
+            arguments = ("--database", self._folder / "pricing.db")
+            self._services.start(f"pricing-worker-{number}", f"{PACKAGE}.pricing.worker", *arguments, **environment)
+
+    def client(self, name: str) -> httpx.Client:
+        """Return a client for the service of that name."""
+        return httpx.Client(base_url=self.addresses[name], timeout=30, trust_env=False)
+
+    def _start(self) -> dict[str, str]:
+        """Start those that need nobody first, all at once, then those that must know where the others are."""
+        terminal = self._start_api("legacy-mes", f"{PACKAGE}.legacy_mes.server", "--journal", self.journal)
+        shop = self._start_api("shop-api", f"{PACKAGE}.shop.app")
+        crm = self._start_api("crm-api", f"{PACKAGE}.crm.app")
+        mes = self._start_api("mes-api", f"{PACKAGE}.mes.app", LEGACY_MES_URL=terminal.address())
+        b2b = self._start_api("b2b-api", f"{PACKAGE}.b2b.app", SHOP_URL=shop.address(), B2B_PARTNERS=self._partners())
+        return {service.name: service.address() for service in (shop, b2b, crm, mes, terminal)}
+
+    def _start_api(self, name: str, module: str, *arguments: str | Path, **environment: str) -> Service:
+        files = arguments or ("--database", self._folder / f"{name}.db")
+        address = ("--address-file", self._folder / f"{name}.address")
+        return self._services.start(name, module, *files, *address, **self._environment, **environment)
+
+    def _partners(self) -> str:
+        contracts = [
+            {"partner_id": partner_id, "daily_quota": quota, "key": self.keys[partner_id]}
+            for partner_id, quota in QUOTAS.items()
+        ]
+        return json.dumps(contracts)

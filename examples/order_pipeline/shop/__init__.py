@@ -1,0 +1,1 @@
+"""The shop: takes orders and models from customers, and hands them to pricing."""

@@ -1,0 +1,166 @@
+"""What travels in headers, of messages and of requests alike: the trace, when it began, baggage, and the order.
+
+The order travels as baggage, but only on the wire: what comes in is taken out of the baggage and bound, so that no
+other instrumentation passes it on to a host that nobody chose.  Knows no client, reads headers of any type.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from opentelemetry import baggage, propagate, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context, create_key, get_current, set_value
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext
+
+from otel_orders import names
+from otel_orders.context import Order, current_order, from_baggage, to_baggage
+from otel_orders.instrumentation.spans import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.propagators.textmap import TextMapPropagator
+
+TRACEPARENT: Final = "traceparent"
+BAGGAGE: Final = "baggage"
+
+MAX_TIME: Final = 2**63 - 1
+"""Latest time in a header, in unix ns: AMQP's integers are signed and have 64 bits."""
+
+MAX_HEADER = 8192
+"""Longest header that is read, in characters: as long as W3C Baggage allows (section 3.3.2)."""
+
+_LINEAGE = create_key("otel-orders-lineage")
+
+
+class _HeaderGetter(Getter["Mapping[str, object]"]):
+    """Reads headers of any type; what cannot be a W3C header reads as absent."""
+
+    def get(self, carrier: Mapping[str, object], key: str) -> list[str] | None:
+        value = carrier.get(key)
+        if isinstance(value, (bytes, bytearray)):
+            value = value.decode("latin-1")
+        if not isinstance(value, str) or len(value) > MAX_HEADER:
+            return None
+        if not value.isascii():  # baggage entries like that are dropped one by one, but no lone surrogate may get there
+            value = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        return [value]
+
+    def keys(self, carrier: Mapping[str, object]) -> list[str]:
+        return [key for key in carrier if isinstance(key, str)]
+
+
+_GETTER = _HeaderGetter()
+
+
+@lru_cache(maxsize=8)
+def _with_baggage(configured: TextMapPropagator) -> TextMapPropagator:
+    """Return *configured* (OTEL_PROPAGATORS), completed with baggage: without it no order would ever arrive."""
+    if BAGGAGE in configured.fields:
+        return configured
+    return CompositePropagator([configured, W3CBaggagePropagator()])
+
+
+class Lineage(msgspec.Struct, frozen=True):
+    """What is known about the trace that the current code works in.
+
+    started_at: unix time in ns.  origin: the span context that the current message or request brought.
+    """
+
+    trace_id: int
+    started_at: int
+    origin: SpanContext
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """What the headers of a message or a request tell about where it comes from.
+
+    context: what the receiver's span starts in; the order is not in its baggage.  origin: the sender's span, invalid
+    where none is known.  started_at: of the receiver's trace, unix ns.  links: to the sender's, if that is another.
+    """
+
+    context: Context
+    order: Order | None
+    origin: SpanContext
+    started_at: int
+    links: tuple[Link, ...] = ()
+
+    def in_a_trace_of_its_own(self, now: int) -> Arrival:
+        """Return the same, in a trace that starts *now* (unix ns) and is linked to the sender's."""
+        context = trace.set_span_in_context(INVALID_SPAN, self.context)
+        return Arrival(context, self.order, self.origin, now, (Link(self.origin),) if self.origin.is_valid else ())
+
+    def scope(self, span: Span, context: Context | None = None) -> Scope:
+        """Make *span* and the order current, in *context* (the arrival's own by default)."""
+        known = Lineage(span.get_span_context().trace_id, self.started_at, self.origin)
+        inside = trace.set_span_in_context(span, context or self.context)
+        return Scope(set_value(_LINEAGE, known, inside), self.order)
+
+
+def arrival(headers: Mapping[str, object], now: int) -> Arrival:
+    """Return what *headers* tell, at the time *now* (unix ns); a trace of unknown age counts as new."""
+    context = _with_baggage(propagate.get_global_textmap()).extract(headers, Context(), _GETTER)
+    order = from_baggage(context)
+    for name in (names.ORDER_ID, names.PARTNER_ID):
+        if baggage.get_baggage(name, context) is not None:
+            context = baggage.remove_baggage(name, context)
+    origin = trace.get_current_span(context).get_span_context()
+    started = nanoseconds(headers.get(names.TRACE_STARTED_AT_HEADER, headers.get(names.PUBLISHED_AT_HEADER)))
+    return Arrival(context, order, origin, started if started is not None and origin.is_valid else now)
+
+
+def nanoseconds(value: object) -> int | None:
+    """Return the unix time (ns) that a header's *value* means; None where it means none."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if isinstance(value, str) and len(value) <= len(str(MAX_TIME)) and value.isdecimal():
+        value = int(value)
+    return int(value) if isinstance(value, int) and value is not True and 0 < value <= MAX_TIME else None
+
+
+def lineage() -> Lineage | None:
+    """Return the lineage of the current trace; None where neither a consumer nor a server of ours started it."""
+    found = get_current().get(_LINEAGE)
+    return found if isinstance(found, Lineage) else None
+
+
+def started_at(span: Span) -> int:
+    """Return when the trace of *span*, which was started in the current context, began (unix ns), as far as known."""
+    trace_id = span.get_span_context().trace_id
+    known = lineage()
+    if known is not None and known.trace_id == trace_id:
+        return known.started_at
+    for candidate in (trace.get_current_span(), span):
+        start = getattr(candidate, "start_time", None)
+        if isinstance(start, int) and candidate.get_span_context().trace_id == trace_id:
+            return start
+    return time.time_ns()
+
+
+def with_baggage_of(headers: Mapping[str, object], context: Context) -> Context:
+    """Return *context* with the baggage of *headers* added."""
+    return W3CBaggagePropagator().extract(headers, context, _GETTER)
+
+
+def outgoing(span: Span, context: Context) -> dict[str, str]:
+    """Return the headers that carry *span*, the baggage of *context* and the current order."""
+    context = trace.set_span_in_context(span, context)
+    order = current_order()
+    if order is not None:
+        context = to_baggage(order, baggage.remove_baggage(names.PARTNER_ID, context))
+    carrier: dict[str, str] = {}
+    _with_baggage(propagate.get_global_textmap()).inject(carrier, context)
+    return carrier
+
+
+def outgoing_trace(span: Span) -> dict[str, str]:
+    """Return the headers that carry *span* and nothing else, for a host that may not know more."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier, trace.set_span_in_context(span, Context()))
+    return carrier

@@ -1,0 +1,136 @@
+"""Spans that are ended once, and the context and order that are current inside them.
+
+A fault in here never reaches the application, and nothing that was made current stays so.  Knows neither headers nor
+clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+
+import msgspec
+from opentelemetry import trace
+from opentelemetry.context import Context, attach, create_key, get_current, set_value
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.trace import Span, Status, StatusCode
+
+from otel_orders.context import CURRENT, Order
+from otel_orders.faults import count_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+tracer = trace.get_tracer("otel_orders")
+"""One for all instrumentation, read at each use, so that a test can put its own in place."""
+
+_PLACE = create_key("otel-orders-place")
+
+
+def guarded(source: str, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
+    """Return what *step* returns; where it raises, count a fault of *source* and return None."""
+    try:
+        return step(*args, **kwargs)
+    except Exception as error:  # the host application must never see a telemetry fault
+        count_failure(source, error)
+        return None
+
+
+def start_span(name: str, order: Order | None, **options: Any) -> Span:
+    """Start a span inside *order*, so that span processors see it; nothing stays bound."""
+    token = CURRENT.set(order)
+    try:
+        return tracer.start_span(name, **options)
+    finally:
+        CURRENT.reset(token)
+
+
+def fail(span: Span, error: BaseException) -> None:
+    """Put *error*, which application code raised, on *span*."""
+    if isinstance(error, Exception):
+        span.record_exception(error)
+    span.set_attribute(ERROR_TYPE, error_type(error))
+    span.set_status(Status(StatusCode.ERROR))
+
+
+def error_type(error: BaseException) -> str:
+    """Return the name of *error* for ``error.type``."""
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__qualname__
+
+
+class OpenSpan:
+    """A span that is ended once, by whoever comes first.  source: under which faults are counted."""
+
+    def __init__(self, source: str, span: Span) -> None:
+        self.span = span
+        self._source = source
+        self.ended = False
+
+    def end(self, error: BaseException | None = None, at: int | None = None) -> None:
+        """End the span, because of *error* if there is one.  at: unix ns, None for now.  Never raises."""
+        if self.ended:
+            return
+        self.ended = True
+        guarded(self._source, self.describe, error)
+        guarded(self._source, self.span.end, at)
+
+    def describe(self, error: BaseException | None) -> None:
+        """Put on the span what is known at its end."""
+        if error is not None and not isinstance(error, GeneratorExit):
+            fail(self.span, error)
+
+
+class Outbound(OpenSpan):
+    """The span of something that is sent: current inside the block, and ended by an error that leaves it."""
+
+    def __enter__(self) -> Self:
+        self._before = get_current()
+        self._inside = trace.set_span_in_context(self.span, self._before)
+        attach(self._inside)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if get_current() is self._inside:  # no token: a coroutine may be closed in another context
+            attach(self._before)
+        if error is not None:
+            self.end(error)
+
+
+class _Place(msgspec.Struct):
+    """Where a scope stands.  base: the context and the order that are current outside all scopes."""
+
+    base: tuple[Context, Order | None]
+    closed: bool = False
+
+
+class Scope:
+    """A context and an order that are current from construction to close().
+
+    They are put back by value: a step of an iterator may be closed in another task, in another thread or by a
+    finalizer, where a context variable's token is refused.  Scopes may close in any order; closing one that is not on
+    top leaves the top alone.
+    """
+
+    def __init__(self, context: Context, order: Order | None) -> None:
+        self._before = get_current(), CURRENT.get()
+        outer = self._before[0].get(_PLACE)
+        self._outer = outer if isinstance(outer, _Place) else None
+        self._place = _Place(self._before if self._outer is None else self._outer.base)
+        self._order = order
+        self._context = set_value(_PLACE, self._place, context)
+        attach(self._context)
+        CURRENT.set(order)
+
+    def close(self) -> None:
+        """Put back what was current before, unless the calling code has something else current by now."""
+        context, order = self._before if self._outer is None or not self._outer.closed else self._outer.base
+        on_top = get_current() is self._context
+        if on_top:
+            attach(context)
+        if on_top or (self._order is not None and CURRENT.get() is self._order):
+            CURRENT.set(order)
+        self._place.closed = True

@@ -1,0 +1,111 @@
+"""What the store keeps of one order, packed: its events, what they fold into, and what was counted wrongly.
+
+The row layout is the one thing that is hard to change later.  Structs are arrays on disk: a field may be added at the
+end with a default, and none may be removed or moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+CHANGED, FAILED, OBSERVED, MESSAGE = range(4)
+"""Kinds of events."""
+
+Fact = tuple[str | int, ...]
+"""Something that was counted once: a metric's name, its labels and, for a histogram, the value in ms."""
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True):
+    """One event, as it is kept.
+
+    id: 16 bytes.  at: occurred_at, unix ns.  left: from_status, None where the sender did not know it.  duration: ns.
+    trace_id, span_id: raw bytes, empty without a trace.  version: order_version.
+    """
+
+    id: bytes
+    kind: int
+    at: int
+    to: str
+    left: str | None
+    service: str
+    partner: str | None = None
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    duration: int = 0
+    version: int | None = None
+    error_code: str = ""
+    attributes: dict[str, Any] | None = None
+
+
+class OpenClock(msgspec.Struct, array_like=True):
+    """A milestone or SLA that has started and not ended.
+
+    place: in the plan's clocks.  partner: the label at its start.  started_at, deadline: unix ns; deadline is 0 for a
+    milestone.  counted: its breach is in the totals.
+    """
+
+    place: int
+    partner: str
+    started_at: int
+    deadline: int = 0
+    counted: bool = False
+
+
+class Fold(msgspec.Struct, array_like=True):
+    """What an order's events fold into, as far as the next event needs it.  Valid for one lifecycle only.
+
+    status: None before the first event.  entered_at: unix ns.  newest_at: the latest time that any event counts as.
+    gap_at: the latest time at which an event did not chain.  version: the highest seen, -1 for none.
+    reached: statuses entered, a bit for each rank.  clocks: those that run.  ran: a bit for the place of each clock
+    that starts only once and has.
+    """
+
+    status: str | None = None
+    entered_at: int = 0
+    newest_at: int = -1
+    gap_at: int = -1
+    version: int = -1
+    partner: str | None = None
+    reached: int = 0
+    clocks: list[OpenClock] = []
+    ran: int = 0
+
+
+class Order(msgspec.Struct, array_like=True):
+    """One row: everything about one order.
+
+    swept_at: up to when its timers have been looked at, unix ns.  events: in order of arrival.  debt: facts that were
+    counted and that later events have disproved; counters never go down, so each is owed to the next equal fact.
+    """
+
+    fold: Fold
+    swept_at: int = 0
+    events: list[Kept] = []
+    debt: list[Fact] = []
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Order)
+
+
+def pack(order: Order) -> bytes:
+    """Return *order* as the bytes of its row."""
+    return _encoder.encode(order)
+
+
+def unpack(row: bytes) -> Order:
+    """Return the order that pack() made *row* of."""
+    return _decoder.decode(row)
+
+
+def key(event_id: str) -> bytes:
+    """Return the 16 bytes under which *event_id* is kept: itself if it is 32 hex digits, else its digest."""
+    if len(event_id) == 32:  # noqa: PLR2004 - 16 bytes in hex
+        try:
+            return bytes.fromhex(event_id)
+        except ValueError:
+            pass
+    return hashlib.blake2b(event_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()

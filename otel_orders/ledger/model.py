@@ -1,0 +1,201 @@
+"""Fold an order's events into where it is and what is to be counted.  Pure: knows no store, no clock, no transport.
+
+One step of the fold takes one event; folding all events of an order and appending its newest one are the same code.
+What a step finds out is a fact: something to be counted once.  What an order *is* now (in a status, stuck, overdue) is
+its standing, a function of the fold and of the time up to which its timers were looked at.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_orders import names
+from otel_orders.ledger import chain
+from otel_orders.ledger.kept import CHANGED, OBSERVED, Fact, Fold, Kept, OpenClock
+from otel_orders.ledger.sla import GRACE, Clock, at_risk, clocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from otel_orders.lifecycle import Lifecycle
+
+MILLISECOND = 1_000_000
+NEVER = 2**63 - 1
+"""Due time of an order that has no timer, unix ns."""
+UNKNOWN = "unknown"
+"""Label of statuses that the lifecycle does not have, so that a sender cannot make up series."""
+
+STANDING = frozenset({names.IN_STATUS, names.STUCK, names.SLA_OVERDUE, names.SLA_AT_RISK})
+"""Metrics whose totals say what orders are now; they can go down."""
+
+
+class Plan:
+    """A lifecycle, compiled for folding: what entering each status starts, ends and voids."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self.lifecycle = lifecycle
+        self.rank = lifecycle.rank
+        self.clocks = clocks(lifecycle)
+        self.stuck_after = {name: int(status.stuck_after or 0) for name, status in lifecycle.statuses.items()}
+        self.terminal = frozenset(name for name, status in lifecycle.statuses.items() if status.terminal)
+        self.starts = {
+            status: tuple((place, clock) for place, clock in enumerate(self.clocks) if clock.start_status == status)
+            for status in lifecycle.statuses
+        }
+        self.touched = frozenset().union(
+            *({clock.start_status, clock.end_status} | clock.void_on for clock in self.clocks)
+        )
+        """Statuses whose entering starts, ends or voids a clock."""
+
+    def label(self, status: str) -> str:
+        """Return *status* as a metric label."""
+        return status if status in self.stuck_after else UNKNOWN
+
+
+class Facts:
+    """What the steps of a fold found out: facts to count, and facts counted before that turned out wrong."""
+
+    __slots__ = ("added", "withdrawn")
+
+    def __init__(self) -> None:
+        self.added: list[Fact] = []
+        self.withdrawn: list[Fact] = []
+
+
+def folded(events: Iterable[Kept], swept_at: int, plan: Plan) -> tuple[Fold, Facts]:
+    """Fold *events*, in any order, and look at the timers up to *swept_at* (unix ns)."""
+    fold, facts = Fold(), Facts()
+    moves = [event for event in events if event.kind in (CHANGED, OBSERVED)]
+    for event, counts_as, chains in chain.chained(moves, plan.rank):
+        step(fold, event, counts_as, plan, facts, chains=chains)
+    sweep(fold, swept_at, plan, facts)
+    return fold, facts
+
+
+def is_newest(fold: Fold, event: Kept) -> bool:
+    """Whether *event* may be appended: it comes after all others, and no gap is near that it could have filled."""
+    return (
+        event.at > fold.newest_at
+        and (fold.gap_at < 0 or event.at > fold.gap_at + chain.MAX_SKEW)
+        and (event.version is None or event.version > fold.version)
+    )
+
+
+def step(fold: Fold, event: Kept, counts_as: int, plan: Plan, facts: Facts, *, chains: bool) -> None:
+    """Let *event* happen.  counts_as: its time for sorting, unix ns.  chains: it leaves the status the order is in."""
+    fold.newest_at = max(fold.newest_at, counts_as)
+    fold.version = max(fold.version, -1 if event.version is None else event.version)
+    if not chains:
+        fold.gap_at = max(fold.gap_at, counts_as)
+    if event.partner is not None and fold.partner is None:
+        fold.partner = event.partner
+    if _repeats(fold, event):
+        return
+    partner = plan.lifecycle.partner_label(fold.partner)
+    if chains and fold.status is not None and event.at >= fold.entered_at:
+        stay = (event.at - fold.entered_at) // MILLISECOND
+        facts.added.append((names.TIME_IN_STATUS, plan.label(fold.status), partner, stay))
+    fold.status, fold.entered_at = event.to, event.at
+    bit = 1 << plan.rank(event.to)
+    if not fold.reached & bit:
+        fold.reached |= bit
+        facts.added.append((names.REACHED, plan.label(event.to)))
+    if event.to in plan.touched:
+        _turn_clocks(fold, event, partner, plan, facts)
+
+
+def _repeats(fold: Fold, event: Kept) -> bool:
+    """Whether *event* only says again where the order is: a stay is not cut in two by a handler that ran twice."""
+    return event.to == fold.status and (event.kind == OBSERVED or event.left != fold.status)
+
+
+def _turn_clocks(fold: Fold, event: Kept, partner: str, plan: Plan, facts: Facts) -> None:
+    running: list[OpenClock] = []
+    for open_clock in fold.clocks:
+        clock = plan.clocks[open_clock.place]
+        if event.to == clock.end_status:
+            _end(open_clock, clock, event.at, facts)
+        elif event.to in clock.void_on or (event.to == clock.start_status and clock.start == "last"):
+            _void(open_clock, clock, event.at, facts)
+        else:
+            running.append(open_clock)
+    for place, clock in plan.starts.get(event.to, ()):
+        if clock.start == "first":
+            if fold.ran >> place & 1:
+                continue
+            fold.ran |= 1 << place
+        running.append(OpenClock(place, partner, event.at, clock.deadline(event.at)))
+    fold.clocks = running
+
+
+def _end(open_clock: OpenClock, clock: Clock, at: int, facts: Facts) -> None:
+    if not open_clock.deadline:
+        if at >= open_clock.started_at:
+            facts.added.append(
+                (names.MILESTONE, clock.name, open_clock.partner, (at - open_clock.started_at) // MILLISECOND)
+            )
+        return
+    met = at <= open_clock.deadline
+    if met:
+        facts.added.append((names.SLA_MET, clock.name, open_clock.partner))
+    _breach(open_clock, clock, facts, breached=not met)
+
+
+def _void(open_clock: OpenClock, clock: Clock, at: int, facts: Facts) -> None:
+    """End without a result, except that a breach which was due before stays one."""
+    if open_clock.deadline:
+        _breach(open_clock, clock, facts, breached=at > open_clock.deadline + GRACE)
+
+
+def _breach(open_clock: OpenClock, clock: Clock, facts: Facts, *, breached: bool) -> None:
+    fact = (names.SLA_BREACHED, clock.name, open_clock.partner)
+    if breached and not open_clock.counted:
+        facts.added.append(fact)
+    elif open_clock.counted and not breached:
+        facts.withdrawn.append(fact)
+    open_clock.counted = breached
+
+
+def sweep(fold: Fold, swept_at: int, plan: Plan, facts: Facts) -> None:
+    """Count the breaches that are due by *swept_at* (unix ns)."""
+    for open_clock in fold.clocks:
+        if open_clock.deadline and not open_clock.counted and open_clock.deadline + GRACE <= swept_at:
+            _breach(open_clock, plan.clocks[open_clock.place], facts, breached=True)
+
+
+def standing(fold: Fold, swept_at: int, plan: Plan) -> set[Fact]:
+    """Return what the order is, as of *swept_at* (unix ns): facts that are true until they are not."""
+    if fold.status is None or fold.status in plan.terminal:
+        return set()
+    found: set[Fact] = {(names.IN_STATUS, plan.label(fold.status))}
+    if not swept_at:  # no timer was looked at yet
+        return found
+    limit = plan.stuck_after.get(fold.status)
+    if limit and fold.entered_at + limit <= swept_at:
+        found.add((names.STUCK, fold.status))
+    for open_clock in fold.clocks:
+        if not open_clock.deadline:
+            continue
+        clock = plan.clocks[open_clock.place]
+        if open_clock.deadline <= swept_at:
+            found.add((names.SLA_OVERDUE, clock.name))
+        elif at_risk(open_clock.started_at, open_clock.deadline) <= swept_at:
+            found.add((names.SLA_AT_RISK, clock.name))
+    return found
+
+
+def due_at(fold: Fold, swept_at: int, plan: Plan) -> int:
+    """Return the soonest of the order's timers after *swept_at* (unix ns), or NEVER."""
+    if fold.status is None or fold.status in plan.terminal:
+        return NEVER
+    soonest = NEVER
+    limit = plan.stuck_after.get(fold.status)
+    if limit and swept_at < fold.entered_at + limit:
+        soonest = fold.entered_at + limit
+    for open_clock in fold.clocks:
+        if deadline := open_clock.deadline:
+            for timer in (at_risk(open_clock.started_at, deadline), deadline, deadline + GRACE):
+                if swept_at < timer:
+                    soonest = min(timer, soonest)
+                    break
+    return soonest

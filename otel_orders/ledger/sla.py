@@ -1,0 +1,113 @@
+"""Milestones and SLAs as clocks: when one starts, ends and is due.  Pure: a function of the lifecycle and of times.
+
+A clock that runs on a working calendar stands still outside its hours; hours are local, so a day with a change to or
+from daylight saving has an hour more or less.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from otel_orders import names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from otel_orders.lifecycle import Calendar, Lifecycle, Milestone, Sla
+
+SECOND = 1_000_000_000
+GRACE = 120 * SECOND
+"""A breach is counted this long after its deadline, so that a late event can still prove that it was met."""
+MAX_DAYS = 3660
+"""Days that are walked for a deadline at most: a calendar without working time must not loop for ever."""
+
+
+class Clock(msgspec.Struct, frozen=True):
+    """What starts, ends and voids one milestone or SLA.  within: ns, 0 for a milestone."""
+
+    name: str
+    metric: str
+    start_status: str
+    end_status: str
+    start: str
+    void_on: frozenset[str]
+    within: int = 0
+    calendar: Calendar | None = None
+
+    @property
+    def is_sla(self) -> bool:
+        """Whether it has a deadline."""
+        return self.within > 0
+
+    def deadline(self, started_at: int) -> int:
+        """Return when an instance that started at *started_at* is due (unix ns), 0 for a milestone."""
+        if not self.within:
+            return 0
+        if self.calendar is None:
+            return started_at + self.within
+        return add_working_time(self.calendar, started_at, self.within)
+
+
+def at_risk(started_at: int, deadline: int) -> int:
+    """Return from when on an SLA that started at *started_at* counts as at risk (all unix ns)."""
+    return started_at + (deadline - started_at) * 4 // 5
+
+
+def clocks(lifecycle: Lifecycle) -> tuple[Clock, ...]:
+    """Return the clocks of *lifecycle*: its milestones, then its SLAs."""
+    milestones = (_clock(names.MILESTONE, milestone, lifecycle) for milestone in lifecycle.milestones.values())
+    return (*milestones, *(_clock(names.SLA_MET, sla, lifecycle) for sla in lifecycle.slas.values()))
+
+
+def _clock(metric: str, span: Milestone | Sla, lifecycle: Lifecycle) -> Clock:
+    # An order that ends elsewhere voids what it left open: a cancelled order keeps no promise and breaks none.
+    ends = {name for name, status in lifecycle.statuses.items() if status.terminal} - {span.end_status}
+    calendar = getattr(span, "calendar", None)
+    return Clock(
+        name=span.name,
+        metric=metric,
+        start_status=span.start_status,
+        end_status=span.end_status,
+        start=span.start,
+        void_on=frozenset(span.void_on) | ends,
+        within=int(getattr(span, "within", 0)),
+        calendar=lifecycle.calendars[calendar] if calendar else None,
+    )
+
+
+def add_working_time(calendar: Calendar, started_at: int, within: int) -> int:
+    """Return when *within* ns of *calendar*'s working time have passed since *started_at* (unix ns)."""
+    left, now = within, started_at
+    for opens, closes in _working_hours(calendar, started_at):
+        begin = max(now, opens)
+        if begin < closes:
+            if closes - begin >= left:
+                return begin + left
+            left -= closes - begin
+    return started_at + within  # a calendar that never opens keeps no clock
+
+
+def _working_hours(calendar: Calendar, since: int) -> Iterable[tuple[int, int]]:
+    """Yield (opens, closes) in unix ns for each working day from the day of *since* on."""
+    today = datetime.fromtimestamp(since // SECOND, UTC).astimezone(_zone(calendar.zone)).toordinal()
+    for day in range(today, today + MAX_DAYS):
+        if date.fromordinal(day).weekday() in calendar.days:
+            yield _hours_of(calendar, day)
+
+
+@lru_cache(maxsize=4096)
+def _hours_of(calendar: Calendar, day: int) -> tuple[int, int]:
+    """Return when *calendar* opens and closes on *day* (a proleptic ordinal), by the wall clock, in unix ns."""
+    midnight = datetime.combine(date.fromordinal(day), time(), _zone(calendar.zone))
+    opens, closes = (midnight + timedelta(minutes=minutes) for minutes in calendar.hours)
+    return int(opens.timestamp()) * SECOND, int(closes.timestamp()) * SECOND
+
+
+@lru_cache(maxsize=64)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)

@@ -1,0 +1,333 @@
+"""configure() and shutdown(): the sinks, providers, instrumentation and heartbeats of one process.
+
+Global OpenTelemetry providers that are there already are kept and added to; what is missing is made, with the standard
+OTEL_ variables in force.  Everything that configure() did, shutdown() undoes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+from otel_orders import log_context
+from otel_orders.errors import ConfigurationError
+from otel_orders.event import Heartbeat, new_event_id
+from otel_orders.faults import count_failure, failures
+from otel_orders.json_lines import LineWriter
+from otel_orders.lifecycle import Lifecycle, load_lifecycle
+from otel_orders.privacy import Masker
+from otel_orders.recorder import Recorder, activate
+from otel_orders.settings import Settings, read_settings
+from otel_orders.transition import error_codes as known_error_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
+
+    from otel_orders.recorder import Sink
+
+FLUSH_SECONDS: Final = 5.0
+"""Longest time that flush() waits."""
+
+
+class Runtime:
+    """What configure() set up.  settings and lifecycle are what is in force."""
+
+    def __init__(self, settings: Settings, lifecycle: Lifecycle | None) -> None:
+        self.settings = settings
+        self.lifecycle = lifecycle
+        self.masker = Masker(settings.mask_keys, settings.plain_keys)
+        self._undo = ExitStack()
+        self._flush: list[Callable[[], object]] = []
+        self._after_fork: list[Callable[[], None]] = []
+
+    def flush(self) -> None:
+        """Send what is queued, waiting for it, but for at most 5 s.  Never raises."""
+        flushing = threading.Thread(target=self._flush_all, name="otel-orders-flush", daemon=True)
+        try:
+            flushing.start()
+            flushing.join(FLUSH_SECONDS)
+        except RuntimeError as error:  # the interpreter is ending; shutdown() sends what is queued
+            count_failure("flush", error)
+
+    def _flush_all(self) -> None:
+        for flush in self._flush:
+            try:
+                flush()
+            except Exception as error:
+                count_failure("flush", error)
+
+    def shutdown(self) -> None:
+        """Send what is queued and undo configure(): at most about 5 s, even if nobody answers.  Twice is harmless."""
+        if _Process.runtime is self:
+            _Process.runtime = None
+        try:
+            self._undo.close()
+        except Exception as error:
+            count_failure("shutdown", error)
+
+    def after_fork(self) -> None:
+        """In a child: go on without the threads, and the locks that they may hold, of the parent."""
+        for renew in self._after_fork:
+            try:
+                renew()
+            except Exception as error:
+                count_failure("fork", error)
+
+    def start(
+        self,
+        registry: CollectorRegistry | None,
+        error_codes: Mapping[type[BaseException], str] | None,
+        *,
+        log_lines: bool,
+        instrument: bool,
+    ) -> None:
+        """Put everything in place; shutdown() takes it away in the opposite order."""
+        known_error_codes.register(error_codes or {})
+        self._undo.callback(known_error_codes.forget)
+        projections = self._projections(registry or _default_registry())
+        records, write = self._records()
+        recorder = self._recorder(projections, records)
+        self._undo.callback(activate, activate(recorder))
+        self._undo.callback(log_context.install())
+        if log_lines and write is not None:
+            self._undo.callback(_log_through(write, self.settings, self.masker))
+        if instrument:
+            self._undo.callback(_instrument(self.settings, self.lifecycle))
+        if self.settings.heartbeat:
+            heartbeats = _Heartbeats(recorder, self.settings, self.lifecycle)
+            heartbeats.start()
+            self._after_fork.append(heartbeats.start)
+            self._undo.callback(heartbeats.stop)
+        atexit.register(self.shutdown)
+        self._undo.callback(atexit.unregister, self.shutdown)
+
+    def _recorder(self, projections: list[Sink], records: list[Sink]) -> Recorder:
+        return Recorder(
+            projections,
+            records,
+            service=self.settings.service,
+            env=self.settings.env,
+            lifecycle=self.lifecycle,
+            masker=self.masker,
+        )
+
+    def _projections(self, registry: CollectorRegistry) -> list[Sink]:
+        from otel_orders import providers  # noqa: PLC0415 - the SDK is loaded when it is needed
+        from otel_orders.sinks.metrics import MetricSink  # noqa: PLC0415
+        from otel_orders.sinks.traces import TraceSink  # noqa: PLC0415
+
+        if traced := providers.trace(self.settings, self.masker):
+            flush, undo = traced
+            self._flush.append(flush)
+            self._undo.callback(undo)
+        metrics = MetricSink(self.settings.service, None, self.lifecycle.sampling.ratio if self.lifecycle else 0.0)
+        for collector in (*metrics.collectors, failures()):
+            _register(registry, collector)
+            self._undo.callback(registry.unregister, collector)
+        if self.settings.metrics_port is not None:
+            self._serve_metrics(registry, self.settings.metrics_port)
+        return [TraceSink(), metrics]
+
+    def _serve_metrics(self, registry: CollectorRegistry, port: int) -> None:
+        from prometheus_client import start_http_server  # noqa: PLC0415 - http.server only where it is asked for
+
+        host = self.settings.metrics_host
+        try:
+            server, thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise ConfigurationError(
+                f"OTEL_EXPORTER_PROMETHEUS_PORT={port}: cannot listen on {host}: {error.strerror}; expected a free port"
+            ) from None
+        self._undo.callback(thread.join)
+        self._undo.callback(server.server_close)
+        self._undo.callback(server.shutdown)
+
+    def _records(self) -> tuple[list[Sink], Callable[[bytes], None] | None]:
+        sinks: list[Sink] = []
+        if self.settings.otlp_events is not None:
+            sinks.append(self._otlp_sink(self.settings.otlp_events))
+        target = self.settings.json_lines or ("none" if sinks else "stderr")
+        if target == "none":
+            return sinks, None
+        writer = _line_writer(target)
+        self._after_fork.append(writer.after_fork)
+        self._undo.callback(writer.close)
+        from otel_orders.sinks.json_lines import JsonLineSink  # noqa: PLC0415
+
+        return [*sinks, JsonLineSink(writer.write)], writer.write
+
+    def _otlp_sink(self, protocol: str) -> Sink:
+        from otel_orders import providers  # noqa: PLC0415
+
+        sink = providers.event_sink(self.settings, protocol)
+        self._flush.append(sink.flush)
+        self._undo.callback(sink.shutdown)
+        return sink
+
+
+class _Process:
+    runtime: Runtime | None = None
+    lock = threading.Lock()
+    fork_hook = False
+
+
+def configure(
+    service: str | None = None,
+    *,
+    lifecycle: Lifecycle | str | os.PathLike[str] | None = None,
+    registry: CollectorRegistry | None = None,
+    error_codes: Mapping[type[BaseException], str] | None = None,
+    log_lines: bool = True,
+    instrument: bool = True,
+) -> Runtime:
+    """Switch otel_orders on for this process; a second call returns the first one's Runtime.
+
+    service: the name on every event; OTEL_SERVICE_NAME by default.  lifecycle: the file, or what it was read into;
+    OTEL_ORDERS_LIFECYCLE by default.  registry: for the metrics, prometheus_client's own by default.  error_codes: the
+    code of exceptions that have no error_code of their own.  log_lines: whether ordinary log lines go where the JSON
+    event lines go.  instrument: whether pika, aio-pika and httpx are instrumented.
+
+    Raises ConfigurationError, LifecycleError included, for what cannot work; nothing is switched on then.
+    """
+    with _Process.lock:
+        if _Process.runtime is not None:
+            return _Process.runtime
+        settings = read_settings(service)
+        runtime = Runtime(settings, _read_lifecycle(lifecycle, settings))
+        if settings.disabled:
+            return runtime
+        try:
+            runtime.start(registry, error_codes, log_lines=log_lines, instrument=instrument)
+        except BaseException:
+            runtime.shutdown()
+            raise
+        _Process.runtime = runtime
+        _hook_fork()
+        return runtime
+
+
+def shutdown() -> None:
+    """Send what is queued and undo configure()."""
+    if _Process.runtime is not None:
+        _Process.runtime.shutdown()
+
+
+def _hook_fork() -> None:
+    """Be told of forks, from the first configure() on: Python cannot take such a hook back."""
+    if not _Process.fork_hook:
+        _Process.fork_hook = True
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+def _after_fork() -> None:
+    _Process.lock = threading.Lock()
+    if _Process.runtime is not None:
+        _Process.runtime.after_fork()
+
+
+def _read_lifecycle(given: Lifecycle | str | os.PathLike[str] | None, settings: Settings) -> Lifecycle | None:
+    if isinstance(given, Lifecycle):
+        return given
+    path = given or settings.lifecycle
+    return load_lifecycle(path) if path else None
+
+
+def _default_registry() -> CollectorRegistry:
+    from prometheus_client import REGISTRY  # noqa: PLC0415
+
+    return REGISTRY
+
+
+def _register(registry: CollectorRegistry, collector: Collector) -> None:
+    try:
+        registry.register(collector)
+    except ValueError as error:
+        raise ConfigurationError(f"registry: another metric has a name of ours: {error}") from None
+
+
+def _line_writer(target: str) -> LineWriter:
+    try:
+        return LineWriter(target)
+    except OSError as error:
+        raise ConfigurationError(f"OTEL_ORDERS_JSON_LINES={target!r}: cannot be written: {error.strerror}") from None
+
+
+def _log_through(write: Callable[[bytes], None], settings: Settings, masker: Masker) -> Callable[[], None]:
+    """Send ordinary log lines through *write*: the root logger's and, if nobody configured it, structlog's."""
+    import logging  # noqa: PLC0415
+
+    import structlog  # noqa: PLC0415
+
+    handler = log_context.JsonLineHandler(write, settings.service, settings.env, masker)
+    logging.getLogger().addHandler(handler)
+    ours = not structlog.is_configured()
+    if ours:
+        structlog.configure(log_context.structlog_processors(write, settings.service, settings.env, masker))
+
+    def undo() -> None:
+        logging.getLogger().removeHandler(handler)
+        if ours:
+            structlog.reset_defaults()
+
+    return undo
+
+
+def _instrument(settings: Settings, lifecycle: Lifecycle | None) -> Callable[[], None]:
+    from otel_orders import instrumentation  # noqa: PLC0415
+
+    queues = lifecycle.queues.values() if lifecycle else ()
+    instrumentation.instrument_all(
+        young_for=int(settings.trace_young_for),
+        long_queues=frozenset(queue.name for queue in queues if queue.long),
+        internal_hosts=settings.internal_hosts,
+    )
+    return instrumentation.uninstrument_all
+
+
+class _Heartbeats:
+    """Says, from a thread of its own, that this instance is alive."""
+
+    def __init__(self, recorder: Recorder, settings: Settings, lifecycle: Lifecycle | None) -> None:
+        self._recorder = recorder
+        self._settings = settings
+        self._hash = lifecycle.hash if lifecycle else ""
+        self._started_by = os.getpid()
+
+    def start(self) -> None:
+        """Start; again in a forked child, where the thread is missing."""
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="otel-orders-heartbeat", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop."""
+        self._stopped.set()
+        self._thread.join(1.0)
+
+    def _beat(self) -> None:
+        stopped = self._stopped
+        while True:
+            self._recorder.record(self._heartbeat())
+            if stopped.wait(self._settings.heartbeat.seconds):
+                return
+
+    def _heartbeat(self) -> Heartbeat:
+        pid, instance = os.getpid(), self._settings.instance
+        if pid != self._started_by:  # a forked child is an instance of its own
+            instance = f"{instance.removesuffix(f':{self._started_by}')}:{pid}"
+        return Heartbeat(
+            event_id=new_event_id(),
+            service=self._settings.service,
+            env=self._settings.env,
+            occurred_at=time.time_ns(),
+            instance=instance,
+            role=self._settings.role,
+            lifecycle_hash=self._hash,
+        )

@@ -1,0 +1,110 @@
+"""Project events onto OTLP log records, which are never sampled.
+
+The only module that touches ``opentelemetry._logs``, which is private API.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.sdk._logs import LogRecordLimits, ReadWriteLogRecord
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from otel_orders import names
+from otel_orders.event import StatusEvent, TransitionFailed
+from otel_orders.faults import count_failure
+from otel_orders.sinks.exporters import shut_down
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.sdk._logs import ReadableLogRecord
+    from opentelemetry.sdk.resources import Resource
+
+    from otel_orders.event import Event
+
+QUEUE = 8192
+"""Event records that wait for the exporter at most; beyond it the oldest is lost, and counted."""
+
+_SCOPE = InstrumentationScope("otel_orders")
+_WENT_WELL, _FAILED = SeverityNumber.INFO, SeverityNumber.ERROR
+
+
+class OtlpLogSink:
+    """Hands each event to an exporter as a log record, in batches, from a thread of its own."""
+
+    name = "otlp_logs"
+
+    def __init__(self, exporter: LogRecordExporter, resource: Resource) -> None:
+        self._resource = resource
+        self._limits = LogRecordLimits()
+        self._processor = BatchLogRecordProcessor(CountingExporter(exporter), max_queue_size=QUEUE)
+        self._waiting = self._processor._batch_processor._queue  # noqa: SLF001 - what it drops, it only logs
+
+    def emit(self, event: Event) -> None:
+        """Queue *event* for the exporter; its trace is the current one, since it is recorded inside its span."""
+        fields: dict[str, Any] = msgspec.to_builtins(event)
+        fields.pop(names.TRACE_ID, None)
+        fields.pop(names.SPAN_ID, None)
+        if isinstance(event, StatusEvent) and (status := event.status) is not None:
+            fields[names.STATUS] = status
+        if attributes := fields.pop("attributes", None):
+            fields = {**attributes, **fields}  # an attribute cannot pass for a field of the event
+        record = LogRecord(
+            timestamp=event.occurred_at,
+            severity_number=_FAILED if isinstance(event, TransitionFailed) else _WENT_WELL,
+            body=event.event_type,
+            attributes=fields,
+            event_name=event.event_type,
+        )
+        if len(self._waiting) >= QUEUE:  # the queue drops its oldest
+            count_failure(self.name, OverflowError())
+        self._processor.on_emit(ReadWriteLogRecord(record, self._resource, _SCOPE, self._limits))
+
+    def flush(self) -> None:
+        """Send what is queued, waiting for it."""
+        self._processor.force_flush()
+
+    def shutdown(self) -> None:
+        """Send what can be sent in SHUTDOWN_SECONDS, count the rest as lost, and stop."""
+        shut_down(self._processor, self.name)
+
+
+class CountingExporter(LogRecordExporter):
+    """Counts what *exporter* could not send."""
+
+    def __init__(self, exporter: LogRecordExporter) -> None:
+        self._exporter = exporter
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Export *batch*."""
+        try:
+            result = self._exporter.export(batch)
+        except Exception as error:
+            count_failure(OtlpLogSink.name, error, len(batch))
+            return LogRecordExportResult.FAILURE
+        if result is not LogRecordExportResult.SUCCESS:
+            count_failure(OtlpLogSink.name, ConnectionError(), len(batch))
+        return result
+
+    def shutdown(self) -> None:
+        """Shut the wrapped exporter down."""
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+
+    def force_flush(self, timeout_millis: int = 10_000) -> bool:
+        """Flush the wrapped exporter."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+def otlp_exporter(protocol: str) -> LogRecordExporter:
+    """Return the exporter that the standard OTEL_EXPORTER_OTLP_ variables describe; *protocol* as in Settings."""
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc import _log_exporter as over_grpc  # noqa: PLC0415
+
+        return over_grpc.OTLPLogExporter()
+    from opentelemetry.exporter.otlp.proto.http import _log_exporter as over_http  # noqa: PLC0415
+
+    return over_http.OTLPLogExporter()

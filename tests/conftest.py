@@ -1,0 +1,89 @@
+"""Fixtures that every test may use: a real RabbitMQ, and a corner of it that no other test sees."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from examples.order_pipeline.scenarios.broker import Broker, BrokerUnavailable
+from examples.order_pipeline.scenarios.broker import broker as rabbitmq
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REQUIRED = "OTEL_ORDERS_REQUIRE"
+"""Set to 1 where a test that cannot run is a failure (CI); elsewhere it is skipped with the reason."""
+
+
+@pytest.fixture(autouse=True)
+def _no_telemetry_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("OTEL_") and name != REQUIRED]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """One RabbitMQ for all tests: do not stop it, and leave nothing in it."""
+    yield from _one(private=False)
+
+
+@pytest.fixture(scope="module")
+def private_broker() -> Iterator[Broker]:
+    """A RabbitMQ of the test module's own, which may be stopped: ``private_broker.ctl("stop_app")``."""
+    yield from _one(private=True)
+
+
+@pytest.fixture
+def amqp_url(broker: Broker) -> str:
+    """The URL of the broker that all tests share; for tests that declare nothing but unnamed queues."""
+    return broker.amqp_url
+
+
+@pytest.fixture
+def vhost_url(broker: Broker) -> Iterator[str]:
+    """The URL of a virtual host of the test's own, gone afterwards with all that is in it."""
+    if broker.management_url is None:
+        unavailable("this test needs a virtual host, and the broker shows no management API to make one")
+    at = urlsplit(broker.amqp_url)
+    name = f"test-{uuid.uuid4().hex}"
+    user = (at.username or "guest", at.password or "guest")
+    with httpx.Client(base_url=f"{broker.management_url}/api/vhosts/", auth=user, trust_env=False) as vhosts:
+        vhosts.put(name).raise_for_status()
+        yield at._replace(path=f"/{name}").geturl()
+        vhosts.delete(name).raise_for_status()
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], bool]:
+    """``eventually(condition)``: whether *condition* came true within 20 s, asked again and again."""
+
+    def eventually(condition: Callable[[], object]) -> bool:
+        deadline = time.monotonic() + 20
+        while not (true := bool(condition())) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return true
+
+    return eventually
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test for *reason*; in CI, fail it."""
+    if os.environ.get(REQUIRED) == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _one(*, private: bool) -> Iterator[Broker]:
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(rabbitmq(private=private))
+        except BrokerUnavailable as error:
+            unavailable(str(error))
+        yield found
