@@ -15,7 +15,7 @@ from otel_orders.errors import ConfigurationError
 from otel_orders.faults import count_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from types import TracebackType
 
 P = ParamSpec("P")
@@ -138,14 +138,40 @@ def _wrap_coroutine(function: Any, scope: Any) -> Any:
 
 def _wrap_generator(function: Any, scope: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
-        return (yield from _stepped(function(*args, **kwargs), scope(args, kwargs)))
+        """Run the generator with the scope bound around each step.
+
+        Every value and exception is handed on by hand: `yield from` would turn a thrown GeneratorExit into a close().
+        A generator that returns when it is closed has not come to its end: the scope ends with the GeneratorExit.
+        """
+        generator, bound = function(*args, **kwargs), scope(args, kwargs)
+        bound.start()
+        step, value, closing = generator.send, None, None
+        while True:
+            bound.bind()
+            try:
+                item = step(value)
+            except StopIteration as stop:
+                bound.finish(closing)
+                return stop.value
+            except BaseException as error:
+                bound.finish(error)
+                raise
+            finally:
+                bound.unbind()
+                value = closing = None  # an exception that holds its own frame would live until garbage collection
+            try:
+                step, value = generator.send, (yield item)
+            except GeneratorExit as error:
+                step, value, closing = generator.throw, error, error
+            except BaseException as error:
+                step, value = generator.throw, error
 
     return call
 
 
 def _wrap_async_generator(function: Any, scope: Any) -> Any:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        """Run the generator with the scope bound around each step, as _stepped() does."""
+        """Run the generator as _wrap_generator() does."""
         generator, bound = function(*args, **kwargs), scope(args, kwargs)
         bound.start()
         step, value, closing = generator.asend, None, None
@@ -170,36 +196,6 @@ def _wrap_async_generator(function: Any, scope: Any) -> Any:
                 step, value = generator.athrow, error
 
     return call
-
-
-def _stepped(generator: Generator[Any, Any, Any], scope: Scope) -> Generator[Any, Any, Any]:
-    """Run *generator* with *scope* bound around each step (PEP 380's yield from, taken apart).
-
-    A generator that returns when it is closed has not come to its end: the scope ends with the GeneratorExit.
-    """
-    scope.start()
-    step: Callable[[Any], Any] = generator.send
-    value: Any = None
-    closing: GeneratorExit | None = None
-    while True:
-        scope.bind()
-        try:
-            item = step(value)
-        except StopIteration as stop:
-            scope.finish(closing)
-            return stop.value
-        except BaseException as error:
-            scope.finish(error)
-            raise
-        finally:
-            scope.unbind()
-            value = closing = None  # an exception that held its own frame would live until the garbage collector comes
-        try:
-            step, value = generator.send, (yield item)
-        except GeneratorExit as error:
-            step, value, closing = generator.throw, error, error
-        except BaseException as error:
-            step, value = generator.throw, error
 
 
 _KINDS: tuple[tuple[Any, Any], ...] = (

@@ -38,8 +38,9 @@ _WORDS = {
     "phone": "phone telephone tel mobile msisdn fax cellphone телефон тел моб"
     " phone_number phonenumber mobile_number telephone_number contact_number",
     "card": "card card_number card_no cardnumber pan cc cc_number creditcard cvv cvc iban",
-    "token": "password passwords passwd pwd passphrase secret secrets token authorization credential credentials пароль"
-    " jwt apikey api_key access_key accesstoken refreshtoken secret_key private_key auth_key signing_key encryption_key",
+    "token": "password passwords passwd pwd passphrase secret secrets token authorization credential credentials jwt"
+    " apikey api_key access_key accesstoken refreshtoken secret_key private_key auth_key signing_key encryption_key"
+    " пароль",
     "cookie": "cookie cookies",
     "street": "street streetaddress address_line postal_code postcode zip_code адрес улица"
     " address_city address_zip address_street address_house address_flat address_apartment address_postcode",
@@ -91,10 +92,11 @@ _LEFT = r"(?<![\w-].)(?<!\d[.,].)(?<!_id[=:].)(?<!_id: .)(?<!_id\":.)(?<!_id\":\
 _RIGHT = r"(?![\w-]|[.,]\d)"
 
 _LONG_NUMBER = r"(?<!\d\d)(?:[ ().\u00a0\u2011\u2013/-]{0,3}\d){8}"
-SUSPECT: Final = re.compile(rf"[@:=J%0-9](?:(?<=[@:=])|(?<=eyJ)|(?<=%)40|{_LONG_NUMBER}|(?<!\d\d)\w{{0,3}},? [A-Z])")
+SUSPECT: Final = re.compile(rf"[@:=J%0-9](?:(?<=[@:=])|(?<=eyJ)|(?<=%)40|{_LONG_NUMBER}|(?<!\d\d)\w{{0,5}},? [A-Z])")
 """A cheap first look: ASCII text without this and without the scheme of a token holds nothing that is masked."""
 
-EMAIL: Final = re.compile(r"(?<![\w.!#$*+^~-])[\w.!#$*+^~-]++(?:@|%40)[\w.-]+\.[^\W\d_][\w-]+")
+_LOCAL = r"(?:[\w.!#$*+^~-]|(?<=\w)'(?=\w))"
+EMAIL: Final = re.compile(rf"(?<![\w.!#$*+^~%-])(?:(?:{_LOCAL}|%)++@|{_LOCAL}++%40)[\w.-]+\.[^\W\d_][\w-]+")
 JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]{5,}+\.[\w-]{5,}+(?:\.[\w-]*+){0,3}")
 URL_PASSWORD: Final = re.compile(r"(://[^\s:/@]*+:)(?!\[token\]@)[^\s/]+@")
 BEARER: Final = re.compile(
@@ -177,7 +179,7 @@ VALUES: Final = {
         r"""(?:[^\s&;"'\[,]|,(?![\w.-]{0,40}+["']?[=:]|\s|$))++)""",
         "cookie": r"""([^"'\n\[]{1,4000})""",
         "street": _UP_TO_NEXT_FIELD,
-        "address": _UP_TO_NEXT_FIELD,
+        "address": r"(?=\D{0,60}\d)" + _UP_TO_NEXT_FIELD,
         "masked": _UP_TO_NEXT_FIELD,
     }.items()
 }
@@ -186,6 +188,7 @@ VALUES: Final = {
 PLAIN: Final = 4
 
 _ISSUER = re.compile(r"[3-6]|2[2-7]")
+_MOST_GROUPS = 9  # of two digits and more, in 19 digits
 _CARD_LENGTHS = range(13, 20)
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _PERSON_NAME = re.compile(rf"{_CAP}(?: {_CAP}){{0,4}}")
@@ -208,7 +211,7 @@ def card_spans(run: str) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     for index, (start, _) in enumerate(groups):
         if run[start] in "23456" and (not spans or start >= spans[-1][1]):
-            ends = (end for _, end in groups[index : index + 10])
+            ends = (end for _, end in groups[index : index + _MOST_GROUPS])
             spans.extend([(start, end) for end in ends if is_card(run[start:end])][-1:])
     return spans
 

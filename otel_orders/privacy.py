@@ -55,7 +55,7 @@ class Masker:
 
     def mask_text(self, text: str) -> str:
         """Return *text* without the personal data that its own form or a ``key: value`` in it gives away."""
-        if text.isascii() and not (forms.SUSPECT.search(text) or "earer " in text or "asic " in text):
+        if text.isascii() and not (forms.SUSPECT.search(text) or _has_scheme(text)):
             return text
         for _ in range(MAX_PASSES):
             masked = self._masked_once(text)
@@ -113,7 +113,7 @@ class Masker:
             text = forms.EMAIL.sub(lambda _: self.placeholder("email"), text)
         if "eyJ" in text:
             text = forms.JWT.sub(lambda _: self.placeholder("token"), text)
-        if "earer " in text or "EARER " in text or "asic " in text:
+        if _has_scheme(text):
             text = forms.BEARER.sub(lambda match: match[1] + self.placeholder("token"), text)
             text = forms.BASIC.sub(self._basic, text)
         if forms.LONG_NUMBER.search(text):
@@ -137,8 +137,12 @@ class Masker:
         return "".join(parts) + text[done:] if parts else text
 
     def _kind_in_text(self, text: str, field: re.Match[str]) -> str:
-        kind = self.kind(field[1])
-        return kind or ("token" if forms.is_query_secret(text, field.start(), field[1]) else "")
+        key = field[1]
+        if kind := self.kind(key):
+            return kind
+        if " " in key and "=" in field[0]:  # "paid name=Ivan": the word before is no part of the key
+            return self.kind(key.partition(" ")[2])
+        return "token" if forms.is_query_secret(text, field.start(), key) else ""
 
     def _basic(self, match: re.Match[str]) -> str:
         return match[1] + self.placeholder("token") if forms.is_basic(match[2]) else match[0]
@@ -205,7 +209,8 @@ class _Sweep:
         text = _decoded(value) if isinstance(value, _BYTES) else str(value)
         if text in _PLACEHOLDERS or not forms.holds(kind, text):
             return None
-        if len(text) >= _SHORTEST_SECRET and len(self.secrets) < _MOST_SECRETS:
+        known = f"[{text.lower()}]" in _PLACEHOLDERS  # a person called Card: the word stands in what masks others
+        if len(text) >= _SHORTEST_SECRET and len(self.secrets) < _MOST_SECRETS and not known:
             self.secrets[text] = forms.PLACEHOLDERS[kind]
         placeholder = self._masker.placeholder(kind)
         return placeholder.encode() if isinstance(value, _BYTES) else placeholder
@@ -233,6 +238,11 @@ class _Sweep:
         for secret, placeholder in self.secrets.items():
             text = _without(text, secret, placeholder)
         return text
+
+
+def _has_scheme(text: str) -> bool:
+    """Return whether *text* may hold the scheme of an authorization, Bearer or Basic."""
+    return "earer " in text or "EARER " in text or "asic " in text or "ASIC " in text
 
 
 def _decoded(value: Any) -> str:

@@ -126,9 +126,9 @@ class OrderScope:
     def unbind(self) -> None:
         """Put back what was current before bind()."""
         if self._token is not None:
-            try:
+            try:  # noqa: SIM105 - suppress() costs more than all else here
                 CURRENT.reset(self._token)
-            except ValueError:  # noqa: S110, SIM105 - left in another context than entered; suppress() is slow
+            except ValueError:  # left in another context than entered, which then goes on as it was
                 pass
             self._token = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
@@ -16,7 +15,7 @@ from examples.order_pipeline.scenarios.broker import Broker, BrokerUnavailable
 from examples.order_pipeline.scenarios.broker import broker as rabbitmq
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 REQUIRED = "OTEL_ORDERS_REQUIRE"
 """Set to 1 where a test that cannot run is a failure (CI); elsewhere it is skipped with the reason."""
@@ -58,19 +57,6 @@ def vhost_url(broker: Broker) -> Iterator[str]:
         vhosts.put(name).raise_for_status()
         yield at._replace(path=f"/{name}").geturl()
         vhosts.delete(name).raise_for_status()
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], object]], bool]:
-    """``eventually(condition)``: whether *condition* came true within 20 s, asked again and again."""
-
-    def eventually(condition: Callable[[], object]) -> bool:
-        deadline = time.monotonic() + 20
-        while not (true := bool(condition())) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return true
-
-    return eventually
 
 
 def unavailable(reason: str) -> NoReturn:

@@ -139,7 +139,8 @@ def test_only_statuses_and_owners_are_needed() -> None:
         "version: 1\nstatuses: {A: {owner: us, initial: true, next: [B]}, B: {owner: us, terminal: true}}\n"
         "owners: {us: {services: [api]}}\n"
     )
-    assert not (least.milestones or least.slas or least.calendars or least.queues)
+    for section in (least.milestones, least.slas, least.calendars, least.queues):
+        assert not section
     assert (least.partners.named, least.sampling.ratio) == (frozenset(), 1.0)
 
 
@@ -180,6 +181,7 @@ def test_names_are_looked_up(sound: Lifecycle) -> None:
 
 MISTAKES = {
     "unknown version": ("version: 1", "version: 2", "version", "expected 1, got 2"),
+    "version that is no number": ("version: 1", "version: .inf", "version", "expected 1, got '.inf'"),
     "version of the wrong type": ("version: 1", "version: true", "version", "expected 1, got True"),
     "unknown section": ("milestones:", "milestone:", "milestone", "did you mean milestones?"),
     "section without entries": ("partners: {named: [acme]}", "partners:", "partners", "not empty"),
@@ -511,7 +513,14 @@ VALUES = st.recursive(
 
 @given(
     st.sampled_from(
-        ["DONE: {owner: shop, terminal: true}", "[acme]", "{from: PAID, to: MADE, start", "mon-fri", "0.15"]
+        [
+            "DONE: {owner: shop, terminal: true}",
+            "[acme]",
+            "{from: PAID, to: MADE, start",
+            "mon-fri",
+            "Europe/Moscow",
+            "0.15",
+        ]
     ),
     VALUES,
 )

@@ -10,28 +10,39 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 
+from otel_orders.instrumentation.amqp import DEFAULT, Propagation
+from otel_orders.instrumentation.spans import guarded
+
 _CLIENTS = ("pika", "aio_pika", "httpx")
 
 
 def instrument_all(
     *,
-    young_for: int = 20_000_000_000,
-    long_queues: frozenset[str] = frozenset(),
+    young_for: int = DEFAULT.young_for,
+    long_queues: frozenset[str] = DEFAULT.long_queues,
     internal_hosts: tuple[str, ...] = (),
 ) -> None:
     """Instrument every supported client that is installed.  Harmless when they are already; the last call counts.
 
     young_for: for how long after its start a trace is continued over a queue, in ns.  long_queues: queues whose
     consumers always start a linked trace of their own.  internal_hosts: further hosts, or suffixes that start with a
-    dot, that may be told which order a request is about.
+    dot, that may be told which order a request is about.  A client that cannot be instrumented is counted as a fault
+    and works on untraced.
     """
-    amqp = import_module(f"{__name__}.amqp")
-    options = dict.fromkeys(("pika", "aio_pika"), amqp.Propagation(young_for, long_queues)) | {"httpx": internal_hosts}
+    propagation = Propagation(young_for, long_queues)
     for client in filter(find_spec, _CLIENTS):
-        import_module(f"{__name__}.{client}").instrument(options[client])
+        guarded(client, _instrument, client, internal_hosts if client == "httpx" else propagation)
+
+
+def _instrument(client: str, option: object) -> None:
+    import_module(f"{__name__}.{client}").instrument(option)
 
 
 def uninstrument_all() -> None:
     """Put back every original that instrument_all() replaced."""
     for client in filter(find_spec, _CLIENTS):
-        import_module(f"{__name__}.{client}").uninstrument()
+        guarded(client, _uninstrument, client)
+
+
+def _uninstrument(client: str) -> None:
+    import_module(f"{__name__}.{client}").uninstrument()

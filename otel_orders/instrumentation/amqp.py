@@ -25,6 +25,7 @@ from otel_orders.context import current_order
 from otel_orders.instrumentation.headers import (
     BAGGAGE,
     TRACEPARENT,
+    TRACESTATE,
     arrival,
     lineage,
     outgoing,
@@ -48,7 +49,7 @@ MESSAGE_ID: Final = "messaging.message.id"
 CONVERSATION_ID: Final = "messaging.message.conversation_id"
 BODY_SIZE: Final = "messaging.message.body.size"
 
-CARRIED = (TRACEPARENT, "tracestate", BAGGAGE, names.TRACE_STARTED_AT_HEADER, names.PUBLISHED_AT_HEADER)
+CARRIED = (TRACEPARENT, TRACESTATE, BAGGAGE, names.TRACE_STARTED_AT_HEADER, names.PUBLISHED_AT_HEADER)
 
 
 class Propagation(msgspec.Struct, frozen=True):
@@ -74,7 +75,7 @@ class Message(msgspec.Struct, frozen=True):
 
     exchange: str
     routing_key: str
-    headers: object
+    headers: Any
     queue: str = ""
     message_id: str | None = None
     conversation_id: str | None = None
@@ -111,7 +112,7 @@ class Sending(Outbound):
     """The publishing of one message: its span is current inside the block.  headers: what the message is to carry."""
 
     def __init__(self, message: Message) -> None:
-        headers = dict(message.headers) if isinstance(message.headers, Mapping) else {}
+        headers = {} if message.headers is None else dict(message.headers)
         custom = _custom_context(headers)
         name = f"send {destination(message.exchange, message.routing_key)}"
         kind = SpanKind.PRODUCER if custom is None else SpanKind.CLIENT
@@ -131,10 +132,10 @@ class Sending(Outbound):
         if BAGGAGE in self.headers:
             context = with_baggage_of(self.headers, context)
         carried: dict[str, Any] = outgoing(self.span, context)
-        if custom is None:
+        if custom is None or custom.trace_id == self.span.get_span_context().trace_id:
             carried[names.TRACE_STARTED_AT_HEADER] = started_at(self.span)
-        else:
-            carried = {name: value for name, value in carried.items() if name == BAGGAGE}
+        if custom is not None:
+            carried = {name: value for name, value in carried.items() if name not in (TRACEPARENT, TRACESTATE)}
         self.headers.update(carried)
         self.headers.setdefault(names.PUBLISHED_AT_HEADER, time.time_ns())
 
@@ -146,15 +147,16 @@ class Sending(Outbound):
 def _custom_context(headers: dict[Any, Any]) -> SpanContext | None:
     """Return the trace context that the application put into *headers*, None where it put none.
 
-    Headers copied from the message that is being processed are no such thing: what they carry is taken out.
+    The current span's own is no such thing, nor what was copied from the message at work: they are taken out.
     """
     if TRACEPARENT not in headers:
         return None
-    custom = arrival(headers, 0).origin
+    found = arrival(headers, 0).origin
     known = lineage()
-    if custom.is_valid and (known is None or known.origin.span_id != custom.span_id):
-        return custom
-    for name in CARRIED:
+    copied = known is not None and found.span_id == known.origin.span_id
+    if found.is_valid and not copied and found.span_id != trace.get_current_span().get_span_context().span_id:
+        return found
+    for name in CARRIED if copied else (TRACEPARENT, TRACESTATE):
         headers.pop(name, None)
     return None
 

@@ -190,8 +190,8 @@ def _attributes(scope: AsgiScope, headers: dict[str, str]) -> dict[str, Any]:
     """Return the attributes that a request has from its start; of its query, none."""
     scheme = scope.get("scheme", "http")
     address, port = scope.get("server") or (None, None)
-    with suppress(ValueError):  # a malformed Host header
-        authority = urlsplit(f"//{headers['host']}" if "host" in headers else f"//{address or ''}:{port or ''}")
+    with suppress(KeyError, ValueError):  # without a Host header, or with one that makes no sense
+        authority = urlsplit(f"//{headers['host']}")
         address, port = authority.hostname, authority.port or DEFAULT_PORTS.get(scheme)
     found = {
         URL_SCHEME: scheme,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
 
 TRACEPARENT: Final = "traceparent"
+TRACESTATE: Final = "tracestate"
 BAGGAGE: Final = "baggage"
 
 MAX_TIME: Final = 2**63 - 1

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,15 +20,14 @@ import pytest
 
 from examples.order_pipeline.scenarios.broker import Broker, BrokerUnavailable, apt, found, node
 from examples.order_pipeline.scenarios.broker import broker as rabbitmq
+from tests.examples.running import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    Eventually = Callable[[Callable[[], object]], bool]
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 LISTEN = "0A"
-LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
+IPV4_LOOPBACK, IPV6_LOOPBACK = "0100007F", "00000000000000000000000001000000"
 NOWHERE = "amqp://guest:top-secret@127.0.0.1:1/"
 
 
@@ -51,7 +51,10 @@ def processes_of(directory: Path) -> set[int]:
 
 def listening_addresses(processes: set[int]) -> set[str]:
     """Return the addresses, as in /proc/net/tcp, on which *processes* listen."""
-    handles = {str(handle.readlink()) for process in processes for handle in Path(f"/proc/{process}/fd").iterdir()}
+    handles = set()
+    for handle in [handle for process in processes for handle in Path("/proc").glob(f"{process}/fd/*")]:
+        with suppress(OSError):  # closed meanwhile
+            handles.add(str(handle.readlink()))
     tables = [Path("/proc/net", name) for name in ("tcp", "tcp6")]
     rows = [row.split() for table in tables if table.exists() for row in table.read_text().splitlines()[1:]]
     return {row[1].rpartition(":")[0] for row in rows if row[3] == LISTEN and f"socket:[{row[9]}]" in handles}
@@ -177,21 +180,22 @@ def test_a_wrong_rabbitmqctl_command_is_an_error_with_its_output(private_broker:
 @pytest.mark.slow
 @pytest.mark.parametrize("fatal", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_of_a_private_broker_outlives_whoever_started_it(
-    fatal: signal.Signals, private_broker: Broker, tmp_path: Path, eventually: Eventually
+    fatal: signal.Signals, private_broker: Broker, tmp_path: Path
 ) -> None:
     assert private_broker.started_by_us  # so that one can be started here
     command = [sys.executable, "-m", "examples.order_pipeline.scenarios.broker"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as owner:
-        assert owner.stdout
-        urls = [owner.stdout.readline().strip().partition("=")[2] for _ in range(3)]
-        assert all(listens(url) for url in urls)
-        [directory] = tmp_path.iterdir()
-        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-        assert listening_addresses(processes_of(directory)) <= LOOPBACK
-
-        owner.send_signal(fatal)
-    assert eventually(lambda: not processes_of(tmp_path))
+        try:
+            assert owner.stdout
+            urls = [owner.stdout.readline().strip().partition("=")[2] for _ in range(3)]
+            assert all(listens(url) for url in urls)
+            [directory] = tmp_path.iterdir()
+            assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+            assert {IPV4_LOOPBACK} <= listening_addresses(processes_of(directory)) <= {IPV4_LOOPBACK, IPV6_LOOPBACK}
+        finally:
+            owner.send_signal(fatal)
+    eventually(lambda: not processes_of(tmp_path))
     assert not list(tmp_path.iterdir())
     assert not any(listens(url) for url in urls)
 

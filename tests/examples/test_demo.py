@@ -35,7 +35,7 @@ def test_the_demo_shows_the_truth_and_leaves_nothing(broker: Broker, tmp_path: P
     shown = demo.stdout
     assert demo.returncode == 0, shown + demo.stderr
     assert "All 18 orders are accounted for, and the stuck one was found." in shown
-    assert re.search(r"SUBMITTED\s+│ mes\s+│\s+1 │ .* │\s+12.0 s │\s+1 │", shown)
+    assert re.search(r"SUBMITTED\s+│ mes\s+│\s+1 │ .* │\s+12 s │\s+1 │", shown)
     assert re.search(r"CLOSED\s+│ -\s+│\s+16 │", shown)
     assert re.search(r"The stuck one: order \w+, stuck in SUBMITTED", shown)
     assert re.search(r"A good one: order \w+ of acme, in CLOSED", shown)

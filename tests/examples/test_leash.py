@@ -6,17 +6,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from examples.order_pipeline.scenarios.broker.leash import leashed
+from tests.examples.running import eventually
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Eventually = Callable[[Callable[[], object]], bool]
-
+ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys, time
 from examples.order_pipeline.scenarios.broker.leash import leashed
@@ -37,21 +33,19 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.parametrize("fatal", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_command_and_its_children_end_with_whoever_started_it(
-    fatal: signal.Signals, tmp_path: Path, eventually: Eventually
-) -> None:
+def test_a_command_and_its_children_end_with_whoever_started_it(fatal: signal.Signals, tmp_path: Path) -> None:
     cleaned_up, ids = tmp_path / "cleaned-up", tmp_path / "ids"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(cleaned_up), *FAMILY, str(ids)], stderr=subprocess.DEVNULL
-    )
-    assert eventually(ids.exists)
-    family = [int(process) for process in ids.read_text().split()]
-    assert all(alive(process) for process in family)
-
-    holder.send_signal(fatal)
-    assert holder.wait(20) != 0
-    assert eventually(cleaned_up.exists)
-    assert eventually(lambda: not any(alive(process) for process in family))
+    command = [sys.executable, "-c", HOLDER, str(cleaned_up), *FAMILY, str(ids)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as holder:
+        try:
+            eventually(ids.exists)
+            family = [int(process) for process in ids.read_text().split()]
+            assert all(alive(process) for process in family)
+        finally:
+            holder.send_signal(fatal)
+    assert holder.returncode != 0
+    eventually(cleaned_up.exists)
+    eventually(lambda: not any(alive(process) for process in family))
 
 
 def test_the_block_ends_after_the_clean_up(tmp_path: Path) -> None:

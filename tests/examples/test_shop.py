@@ -113,8 +113,7 @@ def test_an_id_names_one_order(running: Running) -> None:
     [("GET", ""), ("GET", "/model"), ("PUT", "/model"), ("POST", "/submit"), ("POST", "/cancel"), ("PUT", "/quote")],
 )
 def test_an_unknown_order_is_not_found(running: Running, method: str, path: str) -> None:
-    body = b'{"revision": 1, "price_cents": 1}'
-    answer = running.shop.request(method, f"/orders/nobody{path}", content=body)
+    answer = running.shop.request(method, f"/orders/nobody{path}", json={"revision": 1, "price_cents": 1})
     assert (answer.status_code, answer.json()) == (404, {"detail": "there is no such order"})
 
 

@@ -1,4 +1,4 @@
-"""Spans in memory, with no global provider touched; and, for each test, proof that nothing leaked and nothing failed."""
+"""Spans in memory, without a global provider; and after each test, proof that nothing leaked and nothing failed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_orders.faults import failures
 from otel_orders.context import current_order
+from otel_orders.faults import failures
 from otel_orders.instrumentation import spans as instrumentation_spans
 from otel_orders.sinks.traces import OrderSpanProcessor
 
@@ -40,12 +40,17 @@ class Spans:
     def finished(self) -> list[ReadableSpan]:
         return list(self._exporter.get_finished_spans())
 
-    def of(self, start: str) -> list[ReadableSpan]:
-        """Return the finished spans whose name starts with *start*, in the order of their end."""
-        return [span for span in self.finished if span.name.startswith(start)]
+    def of(self, start: str, at_least: int = 0) -> list[ReadableSpan]:
+        """Return the finished spans whose name starts with *start*, by their end; wait until there are *at_least*."""
+        deadline = time.monotonic() + 20
+        while len(found := [span for span in self.finished if span.name.startswith(start)]) < at_least:
+            assert time.monotonic() < deadline, f"{len(found)} of {at_least} spans {start!r}"
+            time.sleep(0.01)
+        return found
 
     def one(self, start: str) -> ReadableSpan:
-        (span,) = self.of(start)
+        """Return the only finished span whose name starts with *start*; a server may end it after it has answered."""
+        (span,) = self.of(start, at_least=1)
         return span
 
 

@@ -28,47 +28,47 @@ from otel_orders.instrumentation.amqp import Propagation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Faults, Spans
+    from tests.instrumentation.conftest import Faults, Spans
 
 pytestmark = [pytest.mark.broker, pytest.mark.anyio]
 
 ORDER = Order("4711", "acme")
-PATCHED = (
+PATCHED = [
     (Exchange, "publish"),
     (Queue, "consume"),
     (Queue, "get"),
     (QueueIterator, "__anext__"),
-    (RobustQueueIterator, "__anext__"),
     (QueueIterator, "__aexit__"),
     (QueueIterator, "close"),
     (ProcessContext, "__aexit__"),
     (IncomingMessage, "ack"),
     (IncomingMessage, "nack"),
     (IncomingMessage, "reject"),
-)
+]
+if "__anext__" in vars(RobustQueueIterator):  # since aio-pika 9.6
+    PATCHED.append((RobustQueueIterator, "__anext__"))
 
 Work = Callable[[Any], Awaitable[object]]
 Consume = Callable[[Any, Work], Awaitable[None]]
 
 
 async def by_callback(queue: Any, work: Work) -> None:
-    outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done: asyncio.Queue[BaseException | None] = asyncio.Queue()
 
     async def on_message(message: Any) -> None:
         try:
             async with message.process():
                 await work(message)
         except BaseException as error:
-            outcome.set_exception(error)
+            asyncio.get_running_loop().call_soon(done.put_nowait, error)
             raise
-        finally:
-            asyncio.get_running_loop().call_soon(lambda: outcome.done() or outcome.set_result(None))
+        asyncio.get_running_loop().call_soon(done.put_nowait, None)
 
     tag = await queue.consume(on_message)
-    try:
-        await outcome
-    finally:
-        await queue.cancel(tag)
+    error = await done.get()
+    await queue.cancel(tag)
+    if error is not None:
+        raise error
 
 
 async def by_iterator(queue: Any, work: Work) -> None:
@@ -115,14 +115,10 @@ async def queue(channel: Any) -> Any:
 
 
 @pytest.fixture
-def instrument() -> Iterator[Callable[..., None]]:
-    yield lambda **options: instrumentation.instrument(Propagation(**options))
+def _instrumented() -> Iterator[None]:
+    instrumentation.instrument()
+    yield
     instrumentation.uninstrument()
-
-
-@pytest.fixture
-def _instrumented(instrument: Callable[..., None]) -> None:
-    instrument()
 
 
 async def publish(channel: Any, queue: Any, order: Order | None = ORDER, **properties: Any) -> None:
@@ -162,16 +158,17 @@ async def test_a_young_trace_is_continued(channel: Any, queue: Any, spans: Spans
     await consume(queue, nothing)
     processing = spans.one("process")
     assert processing.parent is not None
-    assert processing.parent.span_id == spans.one("send").get_span_context().span_id
+    assert processing.parent.span_id == spans.one("send").context.span_id
     assert processing.links == ()
 
 
 @every_way_to_consume
 @pytest.mark.parametrize("old", [True, False])
+@pytest.mark.usefixtures("_instrumented")
 async def test_an_old_trace_and_one_of_a_long_queue_are_linked(
-    channel: Any, queue: Any, spans: Spans, consume: Consume, instrument: Callable[..., None], old: bool
+    channel: Any, queue: Any, spans: Spans, consume: Consume, *, old: bool
 ) -> None:
-    instrument(**({"young_for": 0} if old else {"long_queues": frozenset({queue.name})}))
+    instrumentation.instrument(Propagation(young_for=0) if old else Propagation(long_queues=frozenset({queue.name})))
     await publish(channel, queue)
     seen: list[Order | None] = []
 
@@ -556,9 +553,7 @@ async def test_a_callback_that_is_no_coroutine_is_warned_about_and_works_as_in_a
 
     with pytest.warns(DeprecationWarning, match="non-coroutine function"):
         tag = await queue.consume(on_message, no_ack=True)
+    await publish(channel, queue)
     with pytest.warns(DeprecationWarning, match="non awaitable result"):
-        await publish(channel, queue)
         await asyncio.wait_for(handled.wait(), 20)
     await queue.cancel(tag)
-
-

@@ -23,7 +23,7 @@ from otel_orders.instrumentation import amqp, headers
 from otel_orders.instrumentation.amqp import DEFAULT, Message, Processing, Propagation, Sending, destination
 
 if TYPE_CHECKING:
-    from conftest import Spans
+    from tests.instrumentation.conftest import Spans
 
 ORDER = Order("4711", "acme")
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -104,7 +104,8 @@ def test_headers_of_any_shape_are_sent_with_all_that_the_application_put_there(s
 
 @many
 @given(HEADERS | st.integers() | st.text())
-def test_headers_of_any_shape_can_be_processed(spans: Spans, received: Any) -> None:
+@pytest.mark.usefixtures("spans")
+def test_headers_of_any_shape_can_be_processed(received: Any) -> None:
     before = get_current()
     as_before = copy.deepcopy(received)
     with Processing(message(received, queue="q"), DEFAULT):
@@ -116,7 +117,8 @@ def test_headers_of_any_shape_can_be_processed(spans: Spans, received: Any) -> N
 
 @many
 @given(st.dictionaries(KEYS, VALUES), st.text(st.characters(codec="utf-8"), min_size=1, max_size=100))
-def test_any_order_arrives_as_it_was_sent(spans: Spans, own: Any, order_id: str) -> None:
+@pytest.mark.usefixtures("spans")
+def test_any_order_arrives_as_it_was_sent(own: Any, order_id: str) -> None:
     order = Order(order_id.strip() or "blank", "ринг & Co, 1=2;3")
     others = {key: value for key, value in own.items() if key not in amqp.CARRIED}
     with bound(order):
@@ -141,9 +143,9 @@ def test_what_is_sent_carries_trace_order_and_times() -> None:
 
 
 def test_a_trace_began_with_its_first_span(spans: Spans) -> None:
-    with spans.tracer.start_as_current_span("root") as root:
+    with spans.tracer.start_as_current_span("root"):
         carried = sent()
-    assert carried[names.TRACE_STARTED_AT_HEADER] == root.start_time  # type: ignore[attr-defined]
+    assert carried[names.TRACE_STARTED_AT_HEADER] == spans.one("root").start_time
 
 
 @pytest.mark.usefixtures("spans")
@@ -170,6 +172,29 @@ def test_a_trace_context_of_the_applications_own_is_kept_and_linked(spans: Spans
     span = spans.one("send")
     assert span.kind is SpanKind.CLIENT
     assert [f"{link.context.span_id:x}" for link in span.links] == ["b7ad6b7169203331"]
+
+
+def test_a_context_that_the_application_injected_by_hand_gives_way_to_the_spans(spans: Spans) -> None:
+    carried: dict[str, Any] = {"baggage": "shop=berlin"}
+    with spans.tracer.start_as_current_span("handler"):
+        propagate.inject(carried)
+        carried = sent(carried)
+    assert carried["traceparent"].split("-")[2] == f"{spans.one('send').context.span_id:016x}"
+    assert carried["baggage"] == "shop=berlin"
+    assert spans.one("send").kind is SpanKind.PRODUCER
+    assert spans.one("send").links == ()
+
+
+def test_a_span_that_the_application_made_for_each_message_stays_the_messages_own(spans: Spans) -> None:
+    """As the conventions want it for batches: a create span a message, linked from the one that sends it."""
+    carried: dict[str, Any] = {}
+    with spans.tracer.start_as_current_span("batch"):
+        with spans.tracer.start_as_current_span("create"):
+            propagate.inject(carried)
+        carried = sent(carried)
+    assert [link.context.span_id for link in spans.one("send").links] == [spans.one("create").context.span_id]
+    assert carried["traceparent"].split("-")[2] == f"{spans.one('create').context.span_id:016x}"
+    assert carried[names.TRACE_STARTED_AT_HEADER] == spans.one("batch").start_time
 
 
 def test_headers_copied_from_the_message_at_work_carry_the_new_span(spans: Spans) -> None:

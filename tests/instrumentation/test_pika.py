@@ -7,14 +7,14 @@ import gc
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import pika
+import pika  # type: ignore[import-untyped]
 import pytest
 from opentelemetry import trace
 from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import SpanKind, StatusCode
-from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import UnroutableError
+from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[import-untyped]
+from pika.exceptions import UnroutableError  # type: ignore[import-untyped]
 
 from otel_orders import names
 from otel_orders.context import Order, bound, current_order
@@ -24,7 +24,7 @@ from otel_orders.instrumentation.amqp import Propagation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Faults, Spans
+    from tests.instrumentation.conftest import Faults, Spans
 
 pytestmark = pytest.mark.broker
 
@@ -74,14 +74,10 @@ def queue(channel: Any) -> str:
 
 
 @pytest.fixture
-def instrument() -> Iterator[Callable[..., None]]:
-    yield lambda **options: instrumentation.instrument(Propagation(**options))
+def _instrumented() -> Iterator[None]:
+    instrumentation.instrument()
+    yield
     instrumentation.uninstrument()
-
-
-@pytest.fixture
-def _instrumented(instrument: Callable[..., None]) -> None:
-    instrument()
 
 
 def publish(channel: Any, queue: str, order: Order | None = ORDER, **properties: Any) -> None:
@@ -116,22 +112,22 @@ def test_the_order_and_the_span_are_current_in_the_handler_and_nowhere_else(
 
 @every_way_to_consume
 @pytest.mark.usefixtures("_instrumented")
-def test_a_young_trace_is_continued(
-    channel: Any, queue: str, spans: Spans, consume: Callable[..., None]
-) -> None:
+def test_a_young_trace_is_continued(channel: Any, queue: str, spans: Spans, consume: Callable[..., None]) -> None:
     publish(channel, queue)
     consume(channel, queue, lambda *_: None)
-    assert spans.one("process").parent is not None
-    assert spans.one("process").parent.span_id == spans.one("send").get_span_context().span_id
-    assert spans.one("process").links == ()
+    processing = spans.one("process")
+    assert processing.parent is not None
+    assert processing.parent.span_id == spans.one("send").context.span_id
+    assert processing.links == ()
 
 
 @every_way_to_consume
 @pytest.mark.parametrize("old", [True, False])
+@pytest.mark.usefixtures("_instrumented")
 def test_an_old_trace_and_one_of_a_long_queue_are_linked(
-    channel: Any, queue: str, spans: Spans, consume: Callable[..., None], instrument: Callable[..., None], old: bool
+    channel: Any, queue: str, spans: Spans, consume: Callable[..., None], *, old: bool
 ) -> None:
-    instrument(**({"young_for": 0} if old else {"long_queues": frozenset({queue})}))
+    instrumentation.instrument(Propagation(young_for=0) if old else Propagation(long_queues=frozenset({queue})))
     publish(channel, queue)
     seen: list[Order | None] = []
     consume(channel, queue, lambda *_: seen.append(current_order()))
@@ -261,20 +257,21 @@ def test_what_a_handler_publishes_is_in_its_trace_and_its_order_and_keeps_the_tr
     channel: Any, queue: str, spans: Spans
 ) -> None:
     replies = channel.queue_declare("", exclusive=True).method.queue
-    started: list[Any] = []
-    publish(channel, queue)
-    by_callback(channel, queue, lambda _m, properties, _b: (started.append(properties), publish_reply(channel, replies)))
-    by_callback(channel, replies, lambda _m, properties, _b: started.append(properties))
+    received: list[Any] = []
 
-    first, reply = (properties.headers for properties in started)
+    def answer(_method: Any, properties: Any, _body: Any) -> None:
+        received.append(properties)
+        channel.basic_publish("", replies, b"reply")
+
+    publish(channel, queue)
+    by_callback(channel, queue, answer)
+    by_callback(channel, replies, lambda _method, properties, _body: received.append(properties))
+
+    first, reply = (properties.headers for properties in received)
     assert reply[names.TRACE_STARTED_AT_HEADER] == first[names.TRACE_STARTED_AT_HEADER]
     assert reply[names.PUBLISHED_AT_HEADER] > first[names.PUBLISHED_AT_HEADER]
     assert {span.context.trace_id for span in spans.finished} == {spans.finished[0].context.trace_id}
     assert {dict(span.attributes or {}).get(names.ORDER_ID) for span in spans.finished} == {"4711"}
-
-
-def publish_reply(channel: Any, queue: str) -> None:
-    channel.basic_publish("", queue, b"reply")
 
 
 @pytest.mark.usefixtures("_instrumented")

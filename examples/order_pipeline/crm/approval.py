@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 import otel_orders
 from examples.order_pipeline.messages import OrderApproved, OrderPriced, OrderShipped
 
 if TYPE_CHECKING:
     from examples.order_pipeline.crm.store import Orders
     from examples.order_pipeline.messaging import Broker
+
+
+log = structlog.get_logger()
 
 
 class Approval:
@@ -30,6 +35,7 @@ class Approval:
             if not self._orders.approve(priced.order_id, priced.price_cents):
                 move.skip()
         await self._broker.publish(OrderApproved(priced.order_id))
+        log.info("approved", price_cents=priced.price_cents)
 
     async def close(self, shipped: OrderShipped) -> None:
         if self._orders.find(shipped.order_id) is None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import structlog
+
 import otel_orders
 from examples.order_pipeline.messages import OrderApproved, OrderShipped
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
     from examples.order_pipeline.mes.store import Jobs
     from examples.order_pipeline.messaging import Broker
+
+
+log = structlog.get_logger()
 
 
 class Production:
@@ -35,6 +40,7 @@ class Production:
         packed = await self._packaging_terminal.post("/packaging", json={"order_id": approved.order_id})
         packed.raise_for_status()
         await self._ship(approved.order_id)
+        log.info("shipped")
 
     async def _manufacture(self, order_id: str) -> None:
         with otel_orders.transition_context(

@@ -97,6 +97,7 @@ class Worker:
         if quote.price_cents is not None:
             priced = OrderPriced(request.order_id, quote.price_cents)
             channel.basic_publish(EXCHANGE, priced.routing_key, priced.encode(), PERSISTENT, mandatory=True)
+        log.info("answered", **answer)
 
     def _quote(self, request: PricingRequested) -> Quote:
         model = self._shop.get(f"/orders/{request.order_id}/model").raise_for_status()

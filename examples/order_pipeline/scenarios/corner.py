@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -34,7 +34,7 @@ def own_corner(broker: Broker) -> AbstractContextManager[str]:
 def _own_virtual_host(amqp_url: str, management_url: str) -> Iterator[str]:
     at = urlsplit(amqp_url)
     name = f"otel-orders-{uuid.uuid4().hex}"
-    user = (at.username or "guest", at.password or "guest")
+    user = (unquote(at.username or "guest"), unquote(at.password or "guest"))
     with httpx.Client(base_url=f"{management_url}/api/vhosts/", auth=user, trust_env=False) as virtual_hosts:
         if virtual_hosts.put(name).is_error:
             raise BrokerUnavailable(f"the user of AMQP_URL may not make a virtual host at {management_url}")

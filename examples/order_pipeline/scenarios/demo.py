@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import httpx
 from rich.console import Console
 
-from examples.order_pipeline.scenarios import customers, models, screen, trouble
+from examples.order_pipeline.scenarios import screen
 from examples.order_pipeline.scenarios.broker import BrokerUnavailable, broker
 from examples.order_pipeline.scenarios.corner import own_corner
 from examples.order_pipeline.scenarios.pipeline import LIFECYCLE, Pipeline
+from examples.order_pipeline.scenarios.play import play
 from examples.order_pipeline.scenarios.processes import ServiceFailedError, Services
 from examples.order_pipeline.scenarios.reading import Stage, Story, board, story
 from examples.order_pipeline.scenarios.verdict import Sent, mistakes, pricing_seconds
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
 SETTLE_WITHIN = 45.0
 """Seconds after the last order in which the ledger must come to be right about all of them."""
 LOOK_EVERY = 0.5
-RETAIL_ORDERS = 9
-BATCH = 3
-FINE_RING = (500, 600)
-"""A model of 600,000 triangles, which take seconds to measure."""
 INTERRUPTED = 130
 
 
@@ -57,8 +54,8 @@ def main() -> int:
         signal.signal(stop, _interrupt)
     try:
         return run(console, keep=os.environ.get("KEEP") == "1")
-    except (BrokerUnavailable, ServiceFailedError) as error:
-        console.print(f"[red]The demo cannot run:[/] {error}")
+    except (BrokerUnavailable, ServiceFailedError, httpx.HTTPError) as error:
+        console.print(f"The demo cannot run: {error}", markup=False)
         return 1
     except KeyboardInterrupt:
         console.print("Interrupted; everything is stopped and removed.")
@@ -76,13 +73,16 @@ def run(console: Console, *, keep: bool) -> int:
         ledger_url = start_ledger(services, folder).address()
         pipeline = Pipeline(services, folder, amqp_url, OTEL_EXPORTER_OTLP_ENDPOINT=ledger_url)
         ledger = stack.enter_context(httpx.Client(base_url=ledger_url, timeout=10, trust_env=False))
-        sent = play(console, pipeline, amqp_url)
+        sent = play(console.print, pipeline, amqp_url)
         seen = settle(ledger, sent)
         show(console, sent, seen)
-        show_addresses(console, pipeline, ledger_url, rabbitmq.management_url, folder)
+        where = addresses(pipeline, folder, ledger_url, sent.lost, rabbitmq.management_url)
+        console.print(where, highlight=False, soft_wrap=True)
         status = judge(console, sent, seen, services)
         if keep:
             _wait_for_interrupt(console)
+        else:
+            console.print("It stops now; KEEP=1 leaves it running.")
     return status
 
 
@@ -98,28 +98,6 @@ def start_ledger(services: Services, folder: Path) -> Service:
         *("--url-file", folder / "ledger.address"),
         *("--follow", folder / "legacy-mes.jsonl"),
     )
-
-
-def play(console: Console, pipeline: Pipeline, amqp_url: str) -> Sent:
-    """Send the orders, and make trouble on purpose."""
-    ring = models.stl(models.ring())
-    with pipeline.client("shop-api") as shop, pipeline.client("b2b-api") as b2b:
-        lost = customers.order_from_shop(shop, ring)
-        trouble.lose_message(amqp_url, "pricing.requests", lost)
-        console.print(f"  the message of order {lost} was taken from its queue and dropped")
-        pipeline.start_pricing_workers(2)
-        slow = customers.order_from_shop(shop, models.stl(models.ring(*FINE_RING)))
-        console.print(f"  the model of order {slow} has 600,000 triangles")
-        rejected = customers.order_from_shop(shop, models.stl(models.broken_ring()))
-        console.print(f"  the model of order {rejected} has a hole")
-        retail = [customers.order_from_shop(shop, ring) for _ in range(RETAIL_ORDERS)]
-        partner_of = {
-            order_id: partner_id
-            for partner_id, key in pipeline.keys.items()
-            for order_id in customers.order_batch(b2b, key, [ring] * BATCH)
-        }
-        console.print(f"  {len(retail)} more orders through the shop, {len(partner_of)} through the B2B entry")
-    return Sent([slow, *retail, *partner_of], partner_of, slow, rejected, lost)
 
 
 def settle(ledger: httpx.Client, sent: Sent) -> Seen:
@@ -147,16 +125,16 @@ def show(console: Console, sent: Sent, seen: Seen) -> None:
     console.print(f"The slow one: order {sent.slow} took {slow} to price, the good one {usual}.")
 
 
-def show_addresses(
-    console: Console, pipeline: Pipeline, ledger_url: str, management_url: str | None, folder: Path
-) -> None:
+def addresses(pipeline: Pipeline, folder: Path, ledger_url: str, order_id: str, management_url: str | None) -> str:
     """Say where everything is."""
-    console.print(f"Web:      {ledger_url}/  (an order: {ledger_url}/orders/ORDER_ID)", highlight=False)
-    metrics = " ".join(f"{address}/metrics" for name, address in pipeline.addresses.items() if name.endswith("-api"))
-    console.print(f"Metrics:  {ledger_url}/metrics {metrics}", highlight=False)
-    console.print(f"Logs:     {folder}/events.jsonl (every event and log line), {folder}/*.log", highlight=False)
-    if management_url:
-        console.print(f"RabbitMQ: {management_url}", highlight=False)
+    instrumented = [address for name, address in pipeline.addresses.items() if name.endswith("-api")]
+    lines = [
+        f"Web:      {ledger_url}/orders/{order_id}",
+        *(f"Metrics:  {address}/metrics" for address in (ledger_url, *instrumented)),
+        f"Logs:     {folder}/events.jsonl (every event and log line), {folder}/*.log",
+        f"RabbitMQ: {management_url or 'shows no web page'}",
+    ]
+    return "\n".join(lines)
 
 
 def judge(console: Console, sent: Sent, seen: Seen, services: Services) -> int:

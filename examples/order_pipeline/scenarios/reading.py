@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_orders import names
 
 if TYPE_CHECKING:
-    import httpx
-
     from otel_orders.lifecycle import Lifecycle
 
 
@@ -84,10 +83,13 @@ def board(ledger: httpx.Client, lifecycle: Lifecycle) -> list[Stage]:
 
 
 def story(ledger: httpx.Client, order_id: str) -> Story:
-    """Return the story of one order.  Raises httpx.HTTPStatusError where the ledger does not know it."""
-    told: dict[str, Any] = ledger.get(f"/orders/{order_id}").raise_for_status().json()
+    """Return the story of one order; an empty one where the ledger has not heard of it yet."""
+    answer = ledger.get(f"/orders/{order_id}")
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        return Story(order_id, None, "nowhere", stuck=False, moves=[])
+    told: dict[str, Any] = answer.raise_for_status().json()
     moves = [_move(event) for event in told["events"] if names.TO_STATUS in event]
-    return Story(order_id, told.get("partner_id"), told["status"], bool(told["stuck"]), moves)
+    return Story(order_id, told.get(names.PARTNER_ID), told[names.STATUS] or "nowhere", stuck=told["stuck"], moves=moves)
 
 
 def _move(event: dict[str, Any]) -> Move:

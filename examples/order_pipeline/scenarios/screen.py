@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -12,6 +11,10 @@ from otel_orders import names
 
 if TYPE_CHECKING:
     from examples.order_pipeline.scenarios.reading import Stage, Story
+
+
+OVER = ("CLOSED", "CANCELLED")
+"""Statuses in which an order stays for good."""
 
 
 def board_table(board: list[Stage], now: float) -> Table:
@@ -39,26 +42,23 @@ def story_table(title: str, told: Story, now: float) -> Table:
     table = Table(title=f"{title}: order {told.order_id}{whose}, {state}", title_justify="left")
     for column in ("time (UTC)", "status", "service", "stayed", "trace"):
         table.add_column(column, no_wrap=True, justify="right" if column == "stayed" else "left")
-    left_at = [move.at for move in told.entered[1:]]
-    stays = dict(zip_longest(told.entered, left_at, fillvalue=now))
+    left_at = iter([*(move.at for move in told.entered[1:]), None if told.status in OVER else now])
     for move in told.moves:
         at = datetime.fromtimestamp(move.at, UTC).strftime("%H:%M:%S.%f")[:-3]
         if move.event_type == names.TRANSITION_FAILED:
-            table.add_row(
-                at, f"  {move.to_status} failed: {move.error_code}", move.service, "", move.trace_id, style="red"
-            )
-            continue
-        is_last = move is told.entered[-1]
-        stayed = "" if is_last and told.status == "CLOSED" else duration(stays[move])
-        table.add_row(at, move.to_status, move.service, stayed, move.trace_id or "(cannot trace)")
+            what, stayed, style = f"  {move.to_status} failed: {move.error_code}", "", "red"
+        else:
+            left = next(left_at)
+            what, stayed, style = move.to_status, "" if left is None else duration(left - move.at), ""
+        table.add_row(at, what, move.service, stayed, move.trace_id or "(cannot trace)", style=style)
     return table
 
 
 def duration(seconds: float) -> str:
-    """Return *seconds* for people."""
+    """Return *seconds* for people: in one unit, with two digits at least."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
+import structlog
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -24,6 +25,8 @@ from otel_orders.instrumentation.asgi import OrderMiddleware
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+log = structlog.get_logger()
 
 MAX_MODEL_BYTES = 32 * 1024 * 1024
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
@@ -61,12 +64,12 @@ async def uploaded_model(request: Request) -> bytes:
     raise HTTPException(422, "expected a binary STL file as the body")
 
 
-Shelf = Annotated[Orders, Depends(the_orders)]
+TheOrders = Annotated[Orders, Depends(the_orders)]
 routes = APIRouter()
 
 
 @routes.post("/orders", status_code=201)
-async def create(new: NewOrder, orders: Shelf) -> Order:
+async def create(new: NewOrder, orders: TheOrders) -> Order:
     order_id = new.order_id or uuid4().hex[:12]
     with otel_orders.transition_context(order_id, "INITIATED", partner_id=new.partner_id) as move:
         if not orders.create(order_id, new.partner_id, new.material):
@@ -78,17 +81,17 @@ async def create(new: NewOrder, orders: Shelf) -> Order:
 
 
 @routes.get("/orders/{order_id}")
-async def show(order_id: str, orders: Shelf) -> Order:
+async def show(order_id: str, orders: TheOrders) -> Order:
     return orders.get(order_id)
 
 
 @routes.get("/orders/{order_id}/model")
-async def model(order_id: str, orders: Shelf) -> Response:
+async def model(order_id: str, orders: TheOrders) -> Response:
     return Response(orders.model(orders.get(order_id)), media_type="model/stl")
 
 
 @routes.put("/orders/{order_id}/model")
-async def upload(order_id: str, orders: Shelf, stl: Annotated[bytes, Depends(uploaded_model)]) -> Order:
+async def upload(order_id: str, orders: TheOrders, stl: Annotated[bytes, Depends(uploaded_model)]) -> Order:
     order = orders.get(order_id)
     with otel_orders.transition_context(order_id, "FILE_UPLOADED", partner_id=order.partner_id) as move:
         move.from_status = order.status
@@ -101,7 +104,7 @@ async def upload(order_id: str, orders: Shelf, stl: Annotated[bytes, Depends(upl
 
 
 @routes.post("/orders/{order_id}/submit", status_code=202)
-async def submit(order_id: str, orders: Shelf, broker: Annotated[Broker, Depends(the_broker)]) -> Order:
+async def submit(order_id: str, orders: TheOrders, broker: Annotated[Broker, Depends(the_broker)]) -> Order:
     """Submit the order.  Safe to repeat: that sends the message again, in case the broker did not get the first."""
     order = orders.get(order_id)
     with otel_orders.order_context(order_id, partner_id=order.partner_id):
@@ -112,11 +115,12 @@ async def submit(order_id: str, orders: Shelf, broker: Annotated[Broker, Depends
         if submitted.status != "SUBMITTED":
             raise HTTPException(409, f"an order in {submitted.status} cannot be submitted")
         await broker.publish(PricingRequested(order_id, submitted.revision, submitted.material))
+        log.info("submitted", revision=submitted.revision)  # order_id, partner_id and trace_id are on the line
     return submitted
 
 
 @routes.put("/orders/{order_id}/quote")
-async def quote(order_id: str, orders: Shelf, given: Quote) -> Order:
+async def quote(order_id: str, orders: TheOrders, given: Quote) -> Order:
     """Take what pricing says.  Pricing recorded the transition: it is the one that knows."""
     if (given.price_cents is None) == (given.rejection is None):
         raise HTTPException(422, "expected either price_cents or rejection")
@@ -125,7 +129,7 @@ async def quote(order_id: str, orders: Shelf, given: Quote) -> Order:
 
 
 @routes.post("/orders/{order_id}/cancel")
-async def cancel(order_id: str, orders: Shelf) -> Order:
+async def cancel(order_id: str, orders: TheOrders) -> Order:
     order = orders.get(order_id)
     with otel_orders.transition_context(order_id, "CANCELLED", partner_id=order.partner_id) as move:
         move.from_status = order.status

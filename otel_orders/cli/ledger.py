@@ -1,0 +1,107 @@
+"""``otel-orders ledger`` and ``otel-orders dev``: run a ledger, for good or on a laptop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from otel_orders.ledger.service import Ledger, open_store
+from otel_orders.lifecycle import load_lifecycle
+from otel_orders.server.app import create_app
+from otel_orders.server.serve import bound, is_loopback, serve, url_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_orders.ledger.store import Received
+
+TOKEN = "OTEL_ORDERS_LEDGER_TOKEN"  # noqa: S105 - the variable's name
+OTLP_PORT = 4318
+
+LifecycleFile = Annotated[str, typer.Option("--lifecycle", metavar="FILE", help="The lifecycle file.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+Env = Annotated[str, typer.Option(envvar="OTEL_ORDERS_ENV", help="The one environment whose events are kept.")]
+Follow = Annotated[
+    list[str] | None, typer.Option(metavar="FILE", help="A file of JSON lines to follow; may be repeated.")
+]
+UrlFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the base URL here once it is served.")]
+
+
+def ledger(  # noqa: PLR0917 - typer calls it by name
+    store: Annotated[str, typer.Option(metavar="URL", help="sqlite:///PATH")],
+    lifecycle: LifecycleFile = "lifecycle.yaml",
+    host: Host = "127.0.0.1",
+    port: Port = OTLP_PORT,
+    env: Env = "dev",
+    follow: Follow = None,
+    url_file: UrlFile = None,
+) -> None:
+    """Keep every event, and show where each order is.
+
+    Takes OTLP/HTTP at /v1/logs and /v1/traces and JSON lines at /events; serves /orders/ORDER_ID, /metrics, /healthz
+    and /readyz. OTEL_ORDERS_LEDGER_TOKEN, if set, is the bearer token that it asks for.
+    """
+    _run(store, lifecycle, env=env, address=(host, port), follow=follow, url_file=url_file)
+
+
+def dev(
+    lifecycle: LifecycleFile = "lifecycle.yaml",
+    port: Port = OTLP_PORT,
+    env: Env = "dev",
+    follow: Follow = None,
+    url_file: UrlFile = None,
+) -> None:
+    """Run a ledger on this machine only, forgotten at the end, and print events as they come."""
+    from otel_orders.cli.screen import EventPrinter  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="otel-orders-") as folder:
+        printer = EventPrinter()
+        store = f"sqlite:///{Path(folder) / 'ledger.db'}"
+        address = ("127.0.0.1", port)
+        _run(store, lifecycle, env=env, address=address, follow=follow, url_file=url_file, show=printer.show)
+
+
+def _run(
+    store: str,
+    lifecycle: str,
+    *,
+    env: str,
+    address: tuple[str, int],
+    follow: list[str] | None,
+    url_file: Path | None,
+    show: Callable[[Received, str], None] | None = None,
+) -> None:
+    read = load_lifecycle(lifecycle)
+    with ExitStack() as stack:
+        listener = stack.enter_context(bound(*address))
+        running = Ledger(open_store(store), read, env, follow or [], on_event=show)
+        stack.callback(running.close)
+        token = os.environ.get(TOKEN) or None
+        _announce(url_of(listener), read.hash, env, guarded=token is not None or is_loopback(address[0]))
+        # From here on the port answers; requests that come before the server runs wait in the listener's queue.
+        listener.listen(128)
+        if url_file is not None:
+            _write_whole(url_file, url_of(listener))
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        serve(create_app(running, token), listener)
+
+
+def _announce(url: str, lifecycle_hash: str, env: str, *, guarded: bool) -> None:
+    typer.echo(f"otel-orders: ledger of env {env!r} at {url} (lifecycle {lifecycle_hash})", err=True)
+    typer.echo(f"otel-orders: point services at it with OTEL_EXPORTER_OTLP_ENDPOINT={url}", err=True)
+    if not guarded:
+        typer.echo(f"otel-orders: WARNING: reachable from other machines without a token; set {TOKEN}", err=True)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write *text* so that a reader sees all of it or nothing."""
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(text + "\n")
+    unfinished.replace(path)

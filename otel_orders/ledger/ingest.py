@@ -1,0 +1,206 @@
+"""Read what senders send (OTLP logs and spans, as protobuf or JSON; newline-delimited JSON) into flat records.
+
+Knows formats and nothing of HTTP: a body that cannot be decoded at all is an EventError, everything less costs only
+the record that is wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_orders import names
+from otel_orders.errors import EventError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+    from otel_orders.ledger.reading import Reading
+
+MAX_LINE = 1_000_000
+"""Longest line of JSON that is read, in bytes."""
+STATUS_ERROR = 2
+"""STATUS_CODE_ERROR of OTLP's trace.proto."""
+
+_IDS = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
+_SCALARS = ("string_value", "int_value", "bool_value", "double_value", "bytes_value")
+
+
+def logs(request: ExportLogsServiceRequest, reading: Reading) -> None:
+    """Read all log records of *request*."""
+    for resource_logs in request.resource_logs:
+        resource = _resource(resource_logs.resource.attributes)
+        for scope_logs in resource_logs.scope_logs:
+            for record in scope_logs.log_records:
+                flat = _flat(record.attributes, resource)
+                if names.EVENT_TYPE not in flat and record.event_name:
+                    flat[names.EVENT_TYPE] = record.event_name
+                _stamp_log(flat, record)
+                reading.take(flat)
+
+
+def _stamp_log(flat: dict[str, Any], record: LogRecord) -> None:
+    if names.OCCURRED_AT not in flat:
+        flat[names.OCCURRED_AT] = record.time_unix_nano or record.observed_time_unix_nano
+    if record.trace_id:
+        flat[names.TRACE_ID], flat[names.SPAN_ID] = record.trace_id, record.span_id
+
+
+def spans(request: ExportTraceServiceRequest, reading: Reading) -> None:
+    """Read all spans of *request*: one with to_status is an event, the same as the log record with its event_id."""
+    for resource_spans in request.resource_spans:
+        resource = _resource(resource_spans.resource.attributes)
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                if any(pair.key == names.TO_STATUS for pair in span.attributes):
+                    reading.take(_from_span(span, resource))
+
+
+def _from_span(span: Span, resource: dict[str, Any]) -> dict[str, Any]:
+    flat = _flat(span.attributes, resource)
+    failed = span.status.code == STATUS_ERROR or names.ERROR_CODE in flat
+    flat.setdefault(names.EVENT_TYPE, names.TRANSITION_FAILED if failed else names.STATUS_CHANGED)
+    flat.setdefault(names.OCCURRED_AT, span.end_time_unix_nano)
+    flat.setdefault(names.EVENT_ID, span.trace_id.hex() + span.span_id.hex())
+    flat.setdefault(names.DURATION, max(0, span.end_time_unix_nano - span.start_time_unix_nano))
+    flat[names.TRACE_ID], flat[names.SPAN_ID] = span.trace_id, span.span_id
+    return flat
+
+
+def _resource(attributes: Iterable[KeyValue]) -> dict[str, Any]:
+    found = {pair.key: value_of(pair.value) for pair in attributes}
+    env = found.get("deployment.environment.name") or found.get("deployment.environment")
+    fields = {names.SERVICE: found.get("service.name"), names.ENV: env}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _flat(attributes: Iterable[KeyValue], resource: dict[str, Any]) -> dict[str, Any]:
+    flat = dict(resource)
+    for pair in attributes:
+        value = pair.value
+        flat[pair.key] = value.string_value or value_of(value)
+    return flat
+
+
+def value_of(value: AnyValue) -> Any:
+    """Return a plain value; lists and maps of OTLP, which no field of ours has, as their text."""
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    return getattr(value, kind) if kind in _SCALARS else str(getattr(value, kind))
+
+
+def decode_logs(body: bytes, reading: Reading, *, json: bool) -> ExportLogsServiceRequest:
+    """Decode an OTLP logs request.  Raises EventError where nothing can be decoded."""
+    request = ExportLogsServiceRequest()
+    if json:
+        _fill(request, _json_object(body), ("resourceLogs", "scopeLogs", "logRecords"), reading)
+    else:
+        _parse(request, body)
+    return request
+
+
+def decode_spans(body: bytes, reading: Reading, *, json: bool) -> ExportTraceServiceRequest:
+    """Decode an OTLP trace request.  Raises EventError where nothing can be decoded."""
+    request = ExportTraceServiceRequest()
+    if json:
+        _fill(request, _json_object(body), ("resourceSpans", "scopeSpans", "spans"), reading)
+    else:
+        _parse(request, body)
+    return request
+
+
+def _parse(request: Message, body: bytes) -> None:
+    try:
+        request.ParseFromString(body)
+    except DecodeError:
+        raise EventError("undecodable", "expected OTLP protobuf") from None
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise EventError("undecodable", "expected OTLP JSON") from None
+    if not isinstance(decoded, dict):
+        raise EventError("undecodable", "expected OTLP JSON, an object")
+    return decoded
+
+
+def _fill(message: Any, tree: dict[str, Any], path: tuple[str, ...], reading: Reading) -> None:
+    """Put *tree* into *message*, list by list along *path*; an item that does not fit costs only itself."""
+    name, *rest = path
+    items = tree.pop(name, None) or []
+    for item in items if isinstance(items, list) else [items]:
+        try:
+            below = {rest[0]: item.pop(rest[0], None)} if rest else {}
+            part = ParseDict(_with_base64_ids(item), _element(message, name), ignore_unknown_fields=True)
+        except (ParseError, ValueError, TypeError, AttributeError, RecursionError):
+            reading.refuse(EventError("undecodable", f"no OTLP JSON in {name}"))
+            continue
+        if rest:
+            _fill(part, below, tuple(rest), reading)
+        getattr(message, _snake(name)).append(part)
+
+
+def _element(message: Any, name: str) -> Message:
+    """Return a new, empty element of the list *name* of *message*."""
+    return getattr(type(message)(), _snake(name)).add()  # type: ignore[no-any-return]
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+def _with_base64_ids(tree: Any) -> Any:
+    """Return OTLP JSON with its hex ids as base64, which protobuf's own JSON mapping has (OTLP spec, JSON encoding)."""
+    if isinstance(tree, list):
+        return [_with_base64_ids(item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {name: _base64_id(item) if name in _IDS else _with_base64_ids(item) for name, item in tree.items()}
+
+
+def _base64_id(item: Any) -> str:
+    """Return a hex id in base64; one that is no hex is left out, since the event is worth more than its trace."""
+    try:
+        return base64.b64encode(bytes.fromhex(item)).decode()
+    except (ValueError, TypeError):
+        return ""
+
+
+def lines(body: bytes, reading: Reading) -> None:
+    """Read newline-delimited JSON; a line that is no JSON object is refused and costs no neighbour."""
+    for line in _lines(body):
+        try:
+            record = _decode_line(line)
+        except EventError as error:
+            reading.refuse(error)
+        else:
+            reading.take(record)
+
+
+def _lines(body: bytes) -> Iterator[bytes]:
+    return (stripped for line in body.split(b"\n") if (stripped := line.strip()))
+
+
+def _decode_line(line: bytes) -> dict[str, Any]:
+    if len(line) > MAX_LINE:
+        raise EventError("too_long", f"a line has over {MAX_LINE} bytes")
+    try:
+        record = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise EventError("undecodable", "a line is no JSON") from None
+    if not isinstance(record, dict):
+        raise EventError("undecodable", "a line is no JSON object")
+    return record

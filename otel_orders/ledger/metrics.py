@@ -1,0 +1,159 @@
+"""Show the totals to Prometheus.  Costs what there is to show, not what there are orders.
+
+Counts of nothing are 0; the oldest of nothing is absent.  Timestamps, not ages, are exported.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from otel_orders import names
+from otel_orders.ledger import apply, reading
+from otel_orders.ledger.model import UNKNOWN
+from otel_orders.ledger.totals import INFINITE, SUM, edges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from prometheus_client.core import Metric
+
+    from otel_orders.ledger.model import Plan
+    from otel_orders.ledger.store import Store
+    from otel_orders.ledger.totals import Series
+    from otel_orders.ledger.writer import Writer
+
+RESULTS: Final = (
+    apply.ACCEPTED,
+    apply.DUPLICATE,
+    apply.UNKNOWN_STATUS,
+    apply.ILLEGAL,
+    apply.SKIPPED,
+    apply.NEGATIVE_DURATION,
+    reading.LATE,
+    reading.REJECTED,
+)
+COUNTERS: Final = {
+    names.REACHED: (["status"], "Orders that entered a status for the first time."),
+    names.SLA_MET: (["sla", "partner"], "Promises that were kept."),
+    names.SLA_BREACHED: (["sla", "partner"], "Promises that were broken, counted 2 minutes after the deadline."),
+    names.LEDGER_EVENTS: (["result"], "Events received, by what became of them."),
+    names.CORRECTIONS: (["series"], "Counted values that a late event proved wrong."),
+}
+GAUGES: Final = {
+    names.IN_STATUS: (["status"], "Orders that wait in a status."),
+    names.STUCK: (["status"], "Orders that have waited in a status for longer than its stuck_after."),
+    names.SLA_OVERDUE: (["sla"], "Orders whose promise is past its deadline and not yet kept."),
+    names.SLA_AT_RISK: (["sla"], "Orders that have used 80 % of the time of a promise."),
+}
+HISTOGRAMS: Final = {
+    names.TIME_IN_STATUS: (["status", "partner"], "Time that orders spent in a status they have left."),
+    names.MILESTONE: (["milestone", "partner"], "Time between two statuses, with everything between."),
+}
+
+
+class LedgerCollector:
+    """A prometheus_client collector over a store."""
+
+    def __init__(self, store: Store, plan: Plan, writer: Writer | None = None) -> None:
+        self._store = store
+        self._plan = plan
+        self._writer = writer
+        self._edges = edges(plan.lifecycle)
+
+    def page(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics of the ledger."""
+        by_metric: dict[str, dict[Series, int]] = defaultdict(dict)
+        for series, value in (self._zeros() | self._store.totals()).items():
+            by_metric[str(series[0])][series[1:]] = value
+        for name, (labels, text) in COUNTERS.items():
+            yield _counter(name, text, labels, by_metric[name])
+        for name, (labels, text) in GAUGES.items():
+            yield _gauge(name, text, labels, by_metric[name].items())
+        for name, (labels, text) in HISTOGRAMS.items():
+            yield self._histogram(name, text, labels, by_metric[name])
+        yield from self._stages()
+        yield from self._own()
+
+    def _zeros(self) -> dict[Series, int]:
+        """Return the series that exist before anything happened."""
+        statuses, slas = self._plan.lifecycle.statuses, self._plan.lifecycle.slas
+        open_statuses = [name for name in statuses if name not in self._plan.terminal]
+        zeros: list[Series] = [(names.LEDGER_EVENTS, result) for result in RESULTS]
+        zeros += [(names.REACHED, status) for status in statuses]
+        zeros += [(gauge, status) for gauge in (names.IN_STATUS, names.STUCK) for status in open_statuses]
+        zeros += [(gauge, sla) for gauge in (names.SLA_OVERDUE, names.SLA_AT_RISK) for sla in slas]
+        return dict.fromkeys(zeros, 0)
+
+    def _stages(self) -> Iterator[Metric]:
+        statuses = list(self._plan.lifecycle.statuses.values())
+        oldest = self._store.oldest(len(statuses) + 1)
+        labels = [status.name for status in statuses] + [UNKNOWN]
+        since = [((labels[stage],), entered / 1e9) for stage, entered in oldest.items()]
+        yield _gauge(names.OLDEST_ENTERED, "When the order that waits longest entered its status.", ["status"], since)
+        limits = [((status.name,), status.stuck_after.seconds) for status in statuses if status.stuck_after]
+        yield _gauge(names.STUCK_AFTER, "How long an order may wait in a status.", ["status"], limits)
+
+    def _own(self) -> Iterator[Metric]:
+        last: dict[tuple[str], float] = {}
+        for seen in self._store.seen():
+            last[seen.service,] = max(seen.at / 1e9, last.get((seen.service,), 0.0))
+        text = "When the newest event of a service happened."
+        yield _gauge(names.SERVICE_LAST_EVENT, text, ["service_name"], last.items())
+        size = self._store.size()
+        yield _gauge("otel_orders_ledger_store_bytes", "Size of the store on disk.", [], [((), size)])
+        if self._writer is not None:
+            waiting, swept = self._writer.waiting, self._writer.swept_at
+            yield _gauge("otel_orders_ledger_waiting_events", "Events that wait for the disk.", [], [((), waiting)])
+            text = "When timers were last looked at; orders are found stuck no later."
+            yield _gauge("otel_orders_ledger_swept_timestamp_seconds", text, [], [((), swept)])
+
+    def _histogram(self, name: str, text: str, labels: list[str], series: dict[Series, int]) -> Metric:
+        family = HistogramMetricFamily(name, text, labels=labels)
+        buckets: dict[tuple[str, ...], dict[int, int]] = defaultdict(dict)
+        sums: dict[tuple[str, ...], int] = {}
+        for (*values, edge), value in series.items():
+            key = tuple(str(label) for label in values)
+            if edge == SUM:
+                sums[key] = value
+            else:
+                buckets[key][int(edge)] = value
+        for key, counts in sorted(buckets.items()):
+            family.add_metric(list(key), _cumulative(counts, self._edges), sums.get(key, 0) / 1000)
+        return family
+
+
+def _cumulative(counts: dict[int, int], known: tuple[int, ...]) -> list[tuple[str, float]]:
+    """Return cumulative buckets in seconds; edges of an earlier lifecycle that still hold counts stay."""
+    total, found = 0, []
+    for edge in sorted({*known, *(edge for edge in counts if edge != INFINITE)}):
+        total += counts.get(edge, 0)
+        found.append((_seconds(edge), float(total)))
+    return [*found, ("+Inf", float(total + counts.get(INFINITE, 0)))]
+
+
+def _seconds(milliseconds: int) -> str:
+    return repr(milliseconds / 1000)
+
+
+def _counter(name: str, text: str, labels: list[str], series: dict[Series, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, value in series.items():
+        family.add_metric([str(label) for label in values], value)
+    return family
+
+
+def _gauge(name: str, text: str, labels: list[str], series: Iterable[tuple[Series, float]]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for values, value in series:
+        family.add_metric([str(label) for label in values], value)
+    return family

@@ -1,0 +1,236 @@
+"""Decide what of a received record may be kept.  Pure but for the clock it is given: knows no transport, no store.
+
+A record that cannot be kept costs only itself: it is counted with its reason, and its neighbours are read on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_orders import names
+from otel_orders.errors import EventError
+from otel_orders.event import MAX_STRING, bounded
+from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept, key
+from otel_orders.ledger.store import Received, Seen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_orders.lifecycle import Lifecycle
+
+SECOND: Final = 1_000_000_000
+DAY: Final = 86_400 * SECOND
+HORIZON: Final = 90 * DAY
+"""Events older than this are refused as late: their orders may have been pruned, and must not come back to life."""
+FUTURE: Final = 600 * SECOND
+"""Events further ahead than this are refused: no clock is that wrong and still worth believing."""
+
+LATE: Final = "late"
+REJECTED: Final = "rejected"
+
+KINDS: Final = {
+    names.STATUS_CHANGED: CHANGED,
+    names.TRANSITION_FAILED: FAILED,
+    names.OBSERVED: OBSERVED,
+    names.MESSAGE_PUBLISHED: MESSAGE,
+    names.MESSAGE_SETTLED: MESSAGE,
+}
+FIELDS: Final = frozenset(
+    {
+        names.ORDER_ID,
+        names.PARTNER_ID,
+        names.FROM_STATUS,
+        names.TO_STATUS,
+        names.STATUS,
+        names.SERVICE,
+        names.ENV,
+        names.EVENT_TYPE,
+        names.ERROR_CODE,
+        names.TRACE_ID,
+        names.SPAN_ID,
+        names.EVENT_ID,
+        names.OCCURRED_AT,
+        names.DURATION,
+        names.ORDER_VERSION,
+        names.ORDER_BUCKET,
+        "timestamp",
+        "level",
+        "attributes",
+    }
+)
+"""Fields that have a place of their own in what is kept; all others are attributes."""
+
+
+class Reading:
+    """What was read of one request, or of a piece of a file.
+
+    received: to be kept.  rejected: how many were refused, by result.  reasons: why, with counts, for the sender.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, env: str, now: int) -> None:
+        self._lifecycle = lifecycle
+        self._env = env
+        self._now = now
+        self._seen: dict[tuple[str, str, str], Seen] = {}
+        self.received: list[Received] = []
+        self.rejected: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+
+    @property
+    def seen(self) -> list[Seen]:
+        """The signs of life in it."""
+        return list(self._seen.values())
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Read *record*, flat and named as names.py has it; one that is no event of ours is passed over."""
+        event_type = record.get(names.EVENT_TYPE)
+        if event_type not in KINDS and event_type != names.HEARTBEAT:
+            return
+        try:
+            self._take(record, event_type)
+        except EventError as error:
+            self.refuse(error)
+
+    def refuse(self, error: EventError) -> None:
+        """Count a record that cannot be kept."""
+        self.rejected[LATE if error.reason == LATE else REJECTED] += 1
+        self.reasons[error.reason] += 1
+
+    def _take(self, record: Mapping[str, Any], event_type: str) -> None:
+        env = record.get(names.ENV)
+        if env and env != self._env:
+            raise EventError("other_env", f"this ledger serves {self._env!r}")
+        at = self._checked_time(record)
+        service = text(record, names.SERVICE)
+        self._note(service, record, at)
+        if event_type == names.HEARTBEAT:
+            return
+        order_id = text(record, names.ORDER_ID)
+        if not order_id:
+            raise EventError("no_order_id", "an order event names its order")
+        self.received.append(Received(order_id, _kept(record, event_type, order_id, at, service)))
+
+    def _checked_time(self, record: Mapping[str, Any]) -> int:
+        at = unix_ns(record.get(names.OCCURRED_AT) or record.get("timestamp"))
+        if at < self._now - HORIZON:
+            raise EventError(LATE, "older than the ledger keeps orders")
+        if at > self._now + FUTURE:
+            raise EventError("future", "its clock is ahead")
+        return at
+
+    def _note(self, service: str, record: Mapping[str, Any], at: int) -> None:
+        """Note a sign of life; services that no owner has share one row, so that a sender cannot fill the table."""
+        service = service if self._lifecycle.owner_of(service) else "other"
+        beat = record.get(names.EVENT_TYPE) == names.HEARTBEAT
+        instance, role = (text(record, "instance"), text(record, "role")) if beat else ("", "")
+        known = self._seen.get((service, instance, role))
+        if known is None or known.at < at:
+            lifecycle_hash = text(record, "lifecycle_hash") if beat else ""
+            self._seen[service, instance, role] = Seen(service, instance, role, at, lifecycle_hash)
+
+
+def _kept(record: Mapping[str, Any], event_type: str, order_id: str, at: int, service: str) -> Kept:
+    kind = KINDS[event_type]
+    to_status = text(record, "outcome" if kind == MESSAGE else names.TO_STATUS)
+    if not to_status:
+        raise EventError("no_status", "a status event names to_status, a message event its outcome")
+    return Kept(
+        id=_identity(record, event_type, order_id, to_status, at),
+        kind=kind,
+        at=at,
+        to=to_status,
+        left=text(record, names.FROM_STATUS) or None,
+        service=service,
+        partner=text(record, names.PARTNER_ID) or None,
+        trace_id=_bytes(record.get(names.TRACE_ID), 16),
+        span_id=_bytes(record.get(names.SPAN_ID), 8),
+        duration=_whole(record.get(names.DURATION)) or 0,
+        version=_whole(record.get(names.ORDER_VERSION)),
+        error_code=text(record, names.ERROR_CODE),
+        attributes=_attributes(record, event_type if kind == MESSAGE else None),
+    )
+
+
+def _identity(record: Mapping[str, Any], event_type: str, order_id: str, to_status: str, at: int) -> bytes:
+    """Return the event's id; a sender that gives none gets one from the content, so that a line read twice is one."""
+    given = text(record, names.EVENT_ID)
+    return key(given or f"{event_type}\n{order_id}\n{to_status}\n{at}")
+
+
+def _attributes(record: Mapping[str, Any], event_type: str | None) -> dict[str, Any] | None:
+    nested = record.get("attributes")
+    found = {name: value for name, value in record.items() if name not in FIELDS}
+    if isinstance(nested, dict):
+        found.update((str(name), value) for name, value in nested.items())
+    if event_type:
+        found[names.EVENT_TYPE] = event_type
+    return dict(bounded(found)) if found else None
+
+
+def text(record: Mapping[str, Any], field: str) -> str:
+    """Return *field* as text, "" where there is none.  Raises EventError where it is no text or number, or too long."""
+    value = record.get(field)
+    if type(value) is str:
+        if len(value) > MAX_STRING:
+            raise EventError("too_long", f"{field} has over {MAX_STRING} characters")
+        if not value.isascii():
+            _check_encodable(field, value)
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise EventError("bad_type", f"{field} is no text")
+
+
+def _check_encodable(field: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise EventError("bad_type", f"{field} is no valid Unicode") from None
+
+
+def unix_ns(value: object) -> int:
+    """Return *value* (unix ns as a whole number or its digits, or ISO 8601 with an offset) as unix ns.
+
+    Raises EventError where it is none of these.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and len(value) <= MAX_STRING:
+        if value.isdecimal() and value.isascii():
+            return int(value)
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise EventError("bad_time", "occurred_at is neither unix ns nor ISO 8601") from None
+        if moment.tzinfo is None:
+            raise EventError("bad_time", "occurred_at has no offset from UTC")
+        return int(moment.timestamp()) * SECOND + moment.microsecond * 1000
+    raise EventError("bad_time", "no occurred_at")
+
+
+def _whole(value: object) -> int | None:
+    """Return *value* as a whole number of at most 63 bits, None where it is none."""
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:  # noqa: PLR2004 - 63 bits
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
+        return value
+    return None
+
+
+def _bytes(value: object, length: int) -> bytes:
+    """Return a trace or span id, raw or in hex, as bytes; empty where it is none."""
+    if isinstance(value, bytes):
+        return value if len(value) == length else b""
+    if isinstance(value, str) and len(value) == 2 * length:
+        try:
+            return bytes.fromhex(value)
+        except ValueError:
+            return b""
+    return b""

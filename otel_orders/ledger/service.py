@@ -1,0 +1,95 @@
+"""A running ledger: store, writer, sweeper and followers put together.  Knows no transport."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from otel_orders.errors import ConfigurationError
+from otel_orders.ledger.follow import Follower
+from otel_orders.ledger.kept import unpack
+from otel_orders.ledger.metrics import LedgerCollector
+from otel_orders.ledger.model import Plan
+from otel_orders.ledger.reading import Reading
+from otel_orders.ledger.store import LIFECYCLE, Batch
+from otel_orders.ledger.store.sqlite import SqliteStore
+from otel_orders.ledger.story import story
+from otel_orders.ledger.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from otel_orders.ledger.store import Received, Store
+    from otel_orders.lifecycle import Lifecycle
+
+ENV = "env"
+"""Key under which the store keeps the one environment that it serves."""
+
+
+def open_store(url: str) -> Store:
+    """Open the store at *url*: ``sqlite:///PATH``.  Raises ConfigurationError, StoreError."""
+    scheme, separator, path = url.partition(":///")
+    if scheme != "sqlite" or not separator or not path:
+        raise ConfigurationError(f"--store {url!r}: expected sqlite:///PATH")
+    return SqliteStore(path)
+
+
+class Ledger:
+    """The ledger of one environment.
+
+    env: the only one whose events it keeps.  follow: paths of JSON line files.  on_event: called with each event that
+    came and its result, once it is on disk.  Raises ConfigurationError where the store belongs to another environment.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lifecycle: Lifecycle,
+        env: str,
+        follow: Sequence[str] = (),
+        on_event: Callable[[Received, str], None] | None = None,
+    ) -> None:
+        self.lifecycle = lifecycle
+        self.env = env
+        self.plan = Plan(lifecycle)
+        self._store = store
+        batch = Batch(store, self.plan)
+        self._claim(batch)
+        self.writer = Writer(batch, on_event)
+        self.metrics = LedgerCollector(store, self.plan, self.writer)
+        self._followers = [Follower(path, store, self.writer, self.new_reading) for path in follow]
+
+    def new_reading(self) -> Reading:
+        """Return what a request is read into."""
+        return Reading(self.lifecycle, self.env, time.time_ns())
+
+    def story(self, order_id: str) -> dict[str, Any] | None:
+        """Return the story of one order, None where there is none."""
+        state = self._store.state(order_id)
+        return None if state is None else story(order_id, unpack(state), self.plan, time.time_ns())
+
+    def longest_waiting(self, status: str, limit: int) -> list[tuple[str, int]]:
+        """Return (order_id, entered_at in unix ns) of the orders that wait longest in *status*."""
+        return self._store.longest_waiting(self.plan.rank(status), limit)
+
+    @property
+    def ready(self) -> bool:
+        """Whether events can be kept."""
+        return self.writer.alive
+
+    def close(self) -> None:
+        """Stop following, write what waits, close the store."""
+        for follower in self._followers:
+            follower.close()
+        self.writer.close()
+        self._store.close()
+
+    def _claim(self, batch: Batch) -> None:
+        """Take the store for this environment, and fold its orders under this lifecycle if they are not yet."""
+        env = self._store.get(ENV)
+        if env not in (None, self.env):
+            raise ConfigurationError(f"the store holds the events of env {env!r}, and this ledger is for {self.env!r}")
+        if self._store.get(LIFECYCLE) != self.lifecycle.hash:
+            batch.rebase()
+        with self._store.transaction() as tx:
+            tx.put(ENV, self.env)

@@ -1,0 +1,142 @@
+"""Tell one order's story: what happened, how long it stayed where, and what is odd about it.  Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from otel_orders import names
+from otel_orders.ledger import chain
+from otel_orders.ledger.kept import CHANGED, FAILED, OBSERVED, Kept, Order
+
+if TYPE_CHECKING:
+    from otel_orders.ledger.model import Plan
+
+TYPES = {CHANGED: names.STATUS_CHANGED, FAILED: names.TRANSITION_FAILED, OBSERVED: names.OBSERVED}
+
+
+class Visit(msgspec.Struct, frozen=True):
+    """One stay in one status.  entered_at, left_at: unix ns; left_at is None while the order is there.
+
+    proved: the event that ended it says that it left this status; where it is false, an event is missing.
+    """
+
+    status: str
+    entered_at: int
+    left_at: int | None
+    proved: bool
+
+
+def visits(order: Order, plan: Plan) -> list[Visit]:
+    """Return the stays of *order*, oldest first."""
+    stays: list[Visit] = []
+    for event, _, chains in _moves(order, plan):
+        if stays and (event.to == stays[-1].status and (event.kind == OBSERVED or event.left != event.to)):
+            continue  # it only says again where the order is
+        if stays:
+            stays[-1] = msgspec.structs.replace(stays[-1], left_at=event.at, proved=chains)
+        stays.append(Visit(event.to, event.at, None, proved=True))
+    return stays
+
+
+def story(order_id: str, order: Order, plan: Plan, now: int) -> dict[str, Any]:
+    """Return the story of *order* as of *now* (unix ns), ready for JSON: field names as in names.py, times in ns."""
+    fold = order.fold
+    status = plan.lifecycle.status(fold.status) if fold.status else None
+    limit = plan.stuck_after.get(fold.status or "")
+    deadline = fold.entered_at + limit if limit else None
+    ended = fold.status in plan.terminal
+    return {
+        names.ORDER_ID: order_id,
+        names.PARTNER_ID: fold.partner,
+        names.STATUS: fold.status,
+        "owner": status.owner if status else None,
+        "since": fold.entered_at if fold.status else None,
+        "seconds_in_status": (now - fold.entered_at) / 1e9 if fold.status and not ended else None,
+        "ended": ended,
+        "stuck_at": deadline if not ended else None,
+        "stuck": deadline is not None and not ended and deadline <= now,
+        "promises": _promises(order, plan, now),
+        "visits": [msgspec.to_builtins(visit) for visit in visits(order, plan)],
+        "events": [_event(event) for event in _in_order(order, plan)],
+        "oddities": oddities(order, plan),
+    }
+
+
+def oddities(order: Order, plan: Plan) -> list[str]:
+    """Return, in words for support, what is not as it should be with the order's history."""
+    found: list[str] = []
+    status: str | None = None
+    since = 0
+    for event, _, chains in _moves(order, plan):
+        found += _odd(event, status, since, plan, chains=chains)
+        status, since = event.to, event.at
+    if order.debt:
+        found.append(f"late events corrected {len(order.debt)} values that were counted before")
+    return found
+
+
+def _odd(event: Kept, status: str | None, since: int, plan: Plan, *, chains: bool) -> list[str]:
+    found: list[str] = []
+    legality = plan.lifecycle.move(event.left, event.to)
+    if legality == "unknown_status":
+        found.append(f"{event.service} reported {event.to}, from {event.left}: not both are in the lifecycle")
+    elif legality != "legal":
+        found.append(f"{legality} move from {event.left} to {event.to}, reported by {event.service}")
+    if not chains and event.left is not None:
+        before = f"was in {status}" if status else "had no history"
+        found.append(f"{event.service} moved it from {event.left} when it {before}: an event is missing")
+    if chains and event.at < since:
+        behind = (since - event.at) / 1e9
+        found.append(f"the clock of {event.service} is {behind:.3f} s behind that of the service before it")
+    return found
+
+
+def _promises(order: Order, plan: Plan, now: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "sla": plan.clocks[clock.place].name,
+            "started_at": clock.started_at,
+            "deadline": clock.deadline,
+            "overdue": clock.deadline <= now,
+        }
+        for clock in order.fold.clocks
+        if clock.deadline
+    ]
+
+
+def _moves(order: Order, plan: Plan) -> list[tuple[Kept, int, bool]]:
+    return chain.chained((event for event in order.events if event.kind in (CHANGED, OBSERVED)), plan.rank)
+
+
+def _in_order(order: Order, plan: Plan) -> list[Kept]:
+    """Return all events: moves as they chain, the others between them by time."""
+    moves = [event for event, _, _ in _moves(order, plan)]
+    others = sorted((event for event in order.events if event.kind not in (CHANGED, OBSERVED)), key=lambda one: one.at)
+    merged: list[Kept] = []
+    for move in moves:
+        while others and others[0].at <= move.at:
+            merged.append(others.pop(0))
+        merged.append(move)
+    return merged + others
+
+
+def _event(event: Kept) -> dict[str, Any]:
+    attributes = dict(event.attributes or {})
+    told: dict[str, Any] = {
+        names.EVENT_TYPE: TYPES.get(event.kind) or attributes.pop(names.EVENT_TYPE, "order.message"),
+        names.EVENT_ID: event.id.hex(),
+        names.OCCURRED_AT: event.at,
+        names.FROM_STATUS: event.left,
+        names.TO_STATUS if event.kind in TYPES else "outcome": event.to,
+        names.SERVICE: event.service,
+        names.PARTNER_ID: event.partner,
+        names.DURATION: event.duration,
+        names.ORDER_VERSION: event.version,
+        names.ERROR_CODE: event.error_code or None,
+        names.TRACE_ID: event.trace_id.hex() or None,
+        names.SPAN_ID: event.span_id.hex() or None,
+        "attributes": attributes or None,
+    }
+    return {name: value for name, value in told.items() if value is not None}

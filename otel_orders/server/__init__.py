@@ -1,0 +1,1 @@
+"""The ledger over HTTP: what senders send to, what Prometheus scrapes, what support asks."""

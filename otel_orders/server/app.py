@@ -1,0 +1,111 @@
+"""The ASGI application of a ledger: routes, authentication, errors as JSON."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from otel_orders.errors import StoreError
+from otel_orders.server import otlp
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from otel_orders.ledger.service import Ledger
+
+OPEN = frozenset({"/healthz", "/readyz"})
+"""Paths that need no token: they say nothing about orders."""
+MAX_LISTED = 1000
+
+
+def create_app(ledger: Ledger, token: str | None = None) -> ASGIApp:
+    """Return the application.  token: what ``Authorization: Bearer`` must hold, None to ask for none."""
+    app = Starlette(
+        routes=[
+            Route("/v1/logs", otlp.logs, methods=["POST"]),
+            Route("/v1/traces", otlp.traces, methods=["POST"]),
+            Route("/events", otlp.events, methods=["POST"]),
+            Route("/orders/{order_id:path}", order),
+            Route("/statuses/{status}/orders", waiting),
+            Route("/metrics", metrics),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+        ],
+        exception_handlers={HTTPException: _refuse, StoreError: _unavailable},
+    )
+    app.state.ledger = ledger
+    return app if token is None else BearerToken(app, token)
+
+
+def order(request: Request) -> Response:
+    """GET /orders/{order_id}: one order's story."""
+    ledger: Ledger = request.app.state.ledger
+    told = ledger.story(request.path_params["order_id"])
+    if told is None:
+        raise HTTPException(404, f"no event of this order has reached this ledger (env {ledger.env})")
+    return JSONResponse(told)
+
+
+def waiting(request: Request) -> Response:
+    """GET /statuses/{status}/orders?limit=N: the orders that wait there longest."""
+    ledger: Ledger = request.app.state.ledger
+    status = request.path_params["status"]
+    if ledger.lifecycle.status(status) is None:
+        raise HTTPException(404, f"the lifecycle has no such status; it has {', '.join(ledger.lifecycle.statuses)}")
+    limit = request.query_params.get("limit", "20")
+    if not (limit.isascii() and limit.isdecimal() and 0 < int(limit) <= MAX_LISTED):
+        raise HTTPException(400, f"limit: expected 1 to {MAX_LISTED}")
+    found = ledger.longest_waiting(status, int(limit))
+    return JSONResponse({"orders": [{"order_id": order_id, "since": since} for order_id, since in found]})
+
+
+def metrics(request: Request) -> Response:
+    """GET /metrics, in Prometheus' text format."""
+    ledger: Ledger = request.app.state.ledger
+    return Response(ledger.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def healthz(_request: Request) -> Response:
+    """GET /healthz: the process answers."""
+    return PlainTextResponse("ok\n")
+
+
+def readyz(request: Request) -> Response:
+    """GET /readyz: events can be kept."""
+    ledger: Ledger = request.app.state.ledger
+    return PlainTextResponse("ready\n") if ledger.ready else PlainTextResponse("the writer has stopped\n", 503)
+
+
+class BearerToken:
+    """Asks for a bearer token (RFC 6750), compared in constant time."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer 401."""
+        if scope["type"] == "http" and scope["path"] not in OPEN and not self._allowed(scope):
+            answer = JSONResponse({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _allowed(self, scope: Scope) -> bool:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        return hmac.compare_digest(given, self._expected)
+
+
+def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - that is what it is registered for
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def _unavailable(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 503, otlp.RETRY_AFTER)

@@ -1,0 +1,58 @@
+"""Run a ledger's application: bind first, say the address, serve until a signal, then lose nothing."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from otel_orders.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.types import ASGIApp
+
+GRACEFUL = 10
+"""Seconds that running requests have to finish after a signal."""
+
+
+@contextmanager
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """Give a listening socket; port 0 takes any free one.  Raises ConfigurationError where the address is not free."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; try --port 0") from None
+        yield listener
+    finally:
+        listener.close()
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the base URL of *listener*."""
+    host, port, *_ = listener.getsockname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach *host*."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Serve *app* until SIGINT or SIGTERM, and let running requests finish."""
+    config = uvicorn.Config(
+        app, log_level="warning", lifespan="off", access_log=False, timeout_graceful_shutdown=GRACEFUL, ws="none"
+    )
+    uvicorn.Server(config).run([listener])

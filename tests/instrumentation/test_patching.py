@@ -1,0 +1,97 @@
+"""Wrapping methods, and putting back the very same originals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import wrapt
+from aio_pika import Exchange
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[import-untyped]
+
+from otel_orders import instrumentation
+from otel_orders.instrumentation.patching import Patches
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.instrumentation.conftest import Faults
+
+
+def client() -> Any:
+    class Client:
+        def send(self, number: int) -> int:
+            return number
+
+    return Client
+
+
+def plus(number: int) -> Any:
+    return lambda wrapped, _instance, args, kwargs: wrapped(*args, **kwargs) + number
+
+
+def test_a_method_is_wrapped_once_and_restored_to_the_very_same_object() -> None:
+    owner, patches = client(), Patches()
+    original = vars(owner)["send"]
+    patches.apply([(owner, "send", plus(1))])
+    patches.apply([(owner, "send", plus(1))])
+    assert owner().send(1) == 2
+    assert patches.active
+    patches.restore()
+    patches.restore()
+    assert vars(owner)["send"] is original
+    assert not patches.active
+
+
+def test_a_method_that_is_not_the_classs_own_is_left_alone() -> None:
+    owner = client()
+    heir = type("Heir", (owner,), {})
+    Patches().apply([(heir, "send", plus(1)), (heir, "missing", plus(1))])
+    assert "send" not in vars(heir)
+
+
+def test_a_wrapper_that_came_after_ours_survives_and_ours_is_not_applied_again_below_it() -> None:
+    owner, patches = client(), Patches()
+    patches.apply([(owner, "send", plus(1))])
+    wrapt.wrap_function_wrapper(owner, "send", plus(10))
+    theirs = vars(owner)["send"]
+    patches.restore()
+    assert vars(owner)["send"] is theirs
+    assert not patches.active
+    patches.apply([(owner, "send", plus(1))])
+    assert owner().send(0) == 11
+
+
+def test_suppressed_instrumentation_is_not_active() -> None:
+    patches = Patches()
+    patches.apply([])
+    with suppress_instrumentation():
+        assert not patches.active
+    assert patches.active
+
+
+def test_all_installed_clients_are_instrumented_and_restored_together() -> None:
+    methods = [
+        (BlockingChannel, "basic_publish"),
+        (Exchange, "publish"),
+        (httpx.HTTPTransport, "handle_request"),
+    ]
+    originals = [vars(owner)[name] for owner, name in methods]
+    instrumentation.instrument_all(young_for=7, long_queues=frozenset({"q"}), internal_hosts=("crm",))
+    instrumentation.instrument_all(young_for=8, long_queues=frozenset({"q"}), internal_hosts=("mes",))
+    assert all(vars(owner)[name] is not original for (owner, name), original in zip(methods, originals, strict=True))
+    instrumentation.uninstrument_all()
+    assert all(vars(owner)[name] is original for (owner, name), original in zip(methods, originals, strict=True))
+
+
+def test_a_client_that_cannot_be_instrumented_is_counted_and_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch, faults: Faults
+) -> None:
+    monkeypatch.setattr(instrumentation, "_CLIENTS", ("tabnanny", "httpx"))
+    original = vars(httpx.HTTPTransport)["handle_request"]
+    instrumentation.instrument_all()
+    assert vars(httpx.HTTPTransport)["handle_request"] is not original
+    instrumentation.uninstrument_all()
+    assert vars(httpx.HTTPTransport)["handle_request"] is original
+    faults.expected = {"tabnanny"}
