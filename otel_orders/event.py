@@ -30,6 +30,13 @@ MAX_STRING = 256
 """Longest string kept in an event, in characters; longer ones are cut."""
 _INT64 = 2**63
 
+OWN_FIELDS = frozenset(
+    {names.ORDER_ID, names.PARTNER_ID, names.FROM_STATUS, names.TO_STATUS, names.STATUS, names.SERVICE, names.ENV}
+    | {names.EVENT_TYPE, names.ERROR_CODE, names.TRACE_ID, names.SPAN_ID, names.EVENT_ID, names.OCCURRED_AT}
+    | {names.DURATION, names.ORDER_VERSION, names.ORDER_BUCKET}
+)
+"""What an attribute cannot be called: on a span and in an OTLP record it stands beside these."""
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field=names.EVENT_TYPE):
     """What all events share.
@@ -159,12 +166,16 @@ def text_of(value: object) -> str:
 
 
 def bounded(attributes: dict[str, object]) -> dict[str, Attribute]:
-    """Return *attributes* as an event keeps them: at most 32, plain values, strings of at most 256 characters."""
+    """Return *attributes* as an event keeps them: at most 32, plain values, strings of at most 256 characters.
+
+    Those that are called like a field of the event are left out.
+    """
     kept: dict[str, Attribute] = {}
     for key, value in attributes.items():
         if len(kept) == MAX_ATTRIBUTES:
             break
-        kept[text_of(key)] = _attribute(value)
+        if key not in OWN_FIELDS:
+            kept[text_of(key)] = _attribute(value)
     return kept
 
 

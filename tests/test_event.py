@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from otel_orders.event import (
     MAX_ATTRIBUTES,
     MAX_STRING,
+    OWN_FIELDS,
     AnyEvent,
     Event,
     Heartbeat,
@@ -119,6 +120,11 @@ def test_numbers_and_booleans_stay_what_they_are() -> None:
 )
 def test_odd_values_cost_only_themselves(given: object, kept: str) -> None:
     assert bounded({"before": 1, "odd": given, "after": 2}) == {"before": 1, "odd": kept, "after": 2}
+
+
+@pytest.mark.parametrize("name", sorted(OWN_FIELDS))
+def test_an_attribute_cannot_pass_for_a_field_of_the_event(name: str) -> None:
+    assert bounded({name: "forged", "cents": 5}) == {"cents": 5}
 
 
 @given(st.text())

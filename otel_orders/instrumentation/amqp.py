@@ -132,7 +132,8 @@ class Sending(Outbound):
         if BAGGAGE in self.headers:
             context = with_baggage_of(self.headers, context)
         carried: dict[str, Any] = outgoing(self.span, context)
-        if custom is None or custom.trace_id == self.span.get_span_context().trace_id:
+        sent_in = self.span.get_span_context()
+        if sent_in.is_valid and (custom is None or custom.trace_id == sent_in.trace_id):
             carried[names.TRACE_STARTED_AT_HEADER] = started_at(self.span)
         if custom is not None:
             carried = {name: value for name, value in carried.items() if name not in (TRACEPARENT, TRACESTATE)}

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 from otel_orders import names
 from otel_orders.ledger import model
 from otel_orders.ledger.chain import chains
-from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Fact, Fold, Kept, Order
+from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Fold, Kept, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from otel_orders.ledger.model import Plan
+    from otel_orders.ledger.model import Facts, Plan
     from otel_orders.ledger.totals import Delta
 
 MAX_EVENTS: Final = 1000
@@ -37,26 +37,27 @@ def take(order: Order, events: Sequence[Kept], plan: Plan, delta: Delta) -> list
     """Add *events* to *order*, add to *delta* what that changes, and return the result of each event."""
     before = model.standing(order.fold, order.swept_at, plan)
     known = {event.id for event in order.events}
+    old = len(order.events)
     facts = model.Facts()
-    late: list[Kept] = []
     results: list[str] = []
+    late = False
     for event in events:
-        result = DUPLICATE if event.id in known else _result(order, event, plan, len(late))
+        result = DUPLICATE if event.id in known else _result(order, event, plan)
         results.append(result)
         if result in (DUPLICATE, FULL):
             continue
         known.add(event.id)
-        if event.kind in (FAILED, MESSAGE):
-            order.events.append(event)
-        elif not late and model.is_newest(order.fold, event):
+        order.events.append(event)
+        if event.kind in (FAILED, MESSAGE) or late:
+            continue
+        late = not model.is_newest(order.fold, event)
+        if not late:
             model.step(order.fold, event, event.at, plan, facts, chains=chains(event, order.fold.status))
-            order.events.append(event)
-        else:
-            late.append(event)
-    model.sweep(order.fold, order.swept_at, plan, facts)
-    _settle(order, Counter(facts.added), Counter(facts.withdrawn), delta)
     if late:
-        _refold(order, late, plan, delta)
+        facts = _refold(order, old, plan)
+    else:
+        model.sweep(order.fold, order.swept_at, plan, facts)
+    _settle(order, facts, delta)
     delta.become(before, model.standing(order.fold, order.swept_at, plan))
     return results
 
@@ -67,7 +68,7 @@ def sweep(order: Order, now: int, plan: Plan, delta: Delta) -> None:
     order.swept_at = max(order.swept_at, now)
     facts = model.Facts()
     model.sweep(order.fold, order.swept_at, plan, facts)
-    _settle(order, Counter(facts.added), Counter(facts.withdrawn), delta)
+    _settle(order, facts, delta)
     delta.become(before, model.standing(order.fold, order.swept_at, plan))
 
 
@@ -82,28 +83,28 @@ def empty_order() -> Order:
     return Order(Fold())
 
 
-def _refold(order: Order, late: list[Kept], plan: Plan, delta: Delta) -> None:
-    _, before = model.folded(order.events, order.swept_at, plan)
-    order.events.extend(late)
+def _refold(order: Order, old: int, plan: Plan) -> Facts:
+    """Fold all events of *order* and return what that finds out beyond its first *old* ones, which were counted."""
+    _, before = model.folded(order.events[:old], order.swept_at, plan)
     order.fold, after = model.folded(order.events, order.swept_at, plan)
-    counted, due = Counter(before.added), Counter(after.added)
-    _settle(order, due - counted, counted - due, delta)
+    facts, counted, due = model.Facts(), Counter(before.added), Counter(after.added)
+    facts.added, facts.withdrawn = list((due - counted).elements()), list((counted - due).elements())
+    return facts
 
 
-def _settle(order: Order, added: Counter[Fact], withdrawn: Counter[Fact], delta: Delta) -> None:
-    """Count *added*, except what is owed; owe *withdrawn*, since counters never go down."""
-    if order.debt or withdrawn:
-        owed = Counter(order.debt)
-        owed.update(withdrawn)
-        for fact, times in withdrawn.items():
-            delta.add((names.CORRECTIONS, str(fact[0])), times)
-        added, paid = added - owed, added & owed
-        order.debt = list((owed - paid).elements())
-    delta.count(added.elements())
+def _settle(order: Order, facts: Facts, delta: Delta) -> None:
+    """Count what was added, except what is owed; owe what was withdrawn, since counters never go down."""
+    added = facts.added
+    if order.debt or facts.withdrawn:
+        for fact in facts.withdrawn:
+            delta.add((names.CORRECTIONS, str(fact[0])))
+        owed, due = Counter(order.debt + facts.withdrawn), Counter(added)
+        added, order.debt = list((due - owed).elements()), list((owed - due).elements())
+    delta.count(added)
 
 
-def _result(order: Order, event: Kept, plan: Plan, waiting: int) -> str:
-    if _is_full(order, event, waiting):
+def _result(order: Order, event: Kept, plan: Plan) -> str:
+    if _is_full(order, event):
         return FULL
     if event.kind not in (CHANGED, OBSERVED):
         return ACCEPTED if event.kind == MESSAGE or plan.lifecycle.status(event.to) else UNKNOWN_STATUS
@@ -115,8 +116,8 @@ def _result(order: Order, event: Kept, plan: Plan, waiting: int) -> str:
     return NEGATIVE_DURATION if negative else ACCEPTED
 
 
-def _is_full(order: Order, event: Kept, waiting: int) -> bool:
-    kept: Iterable[Kept] = order.events
-    if event.kind in (FAILED, MESSAGE):
-        return len(order.events) >= MAX_OTHER and sum(one.kind in (FAILED, MESSAGE) for one in kept) >= MAX_OTHER
-    return len(order.events) + waiting >= MAX_EVENTS
+def _is_full(order: Order, event: Kept) -> bool:
+    kept = len(order.events)
+    if kept < MAX_OTHER or event.kind not in (FAILED, MESSAGE):
+        return kept >= MAX_EVENTS
+    return kept >= MAX_EVENTS or sum(one.kind in (FAILED, MESSAGE) for one in order.events) >= MAX_OTHER

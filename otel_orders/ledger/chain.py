@@ -4,13 +4,15 @@ The rule, which everything else rests on:
 
 1. Events with an order_version follow their versions.  Each counts as happening no earlier than the versions before it.
 2. All others stand by occurred_at; ties go to events with a version, then by rank in the lifecycle, then by event id.
-3. Clocks of services differ.  So among the events within ``MAX_SKEW`` of the earliest one left, the first that chains
-   (its from_status is the status that the order is in) comes next; if none does, the earliest comes, and leaves a gap.
-   Versions are never overtaken by chains.
+3. Clocks of services differ.  So an event that does not leave the status that the order is in waits for those that lead
+   there: if events within ``MAX_SKEW`` after it form a way to the status that it leaves, the first step of the shortest
+   way comes next.  If none do, it comes, and leaves a gap: time alone decides where the chain proves nothing.
+   Versions are never overtaken by versions.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_SKEW = 10_000_000_000
 """How far clocks of services may differ, in ns."""
+MAX_AHEAD = 16
+"""How many events may come between two that clocks have swapped, so that one order's flood costs little."""
 
 Timed = tuple[tuple[int, int, int, int, bytes], "Kept"]
 
@@ -46,10 +50,8 @@ def chained(events: Iterable[Kept], rank: Callable[[str], int]) -> list[tuple[Ke
     done: list[tuple[Kept, int, bool]] = []
     status: str | None = None
     while left:
-        place = _next(left, status)
-        chains = place is not None
-        (counts_as, *_), event = left.pop(place or 0)
-        done.append((event, counts_as, chains))
+        (counts_as, *_), event = left.pop(_next(left, status))
+        done.append((event, counts_as, chains(event, status)))
         status = event.to
     return done
 
@@ -59,15 +61,37 @@ def chains(event: Kept, status: str | None) -> bool:
     return event.left is None or event.left == status
 
 
-def _next(left: list[Timed], status: str | None) -> int | None:
-    """Return the place in *left* of the first event in the window that chains, or None (rule 3)."""
+def _next(left: list[Timed], status: str | None) -> int:
+    """Return the place in *left* of what happens next to an order in *status*: rule 3."""
+    first = left[0][1]
+    if chains(first, status):
+        return 0
     limit = left[0][0][0] + MAX_SKEW
-    version_seen = False
-    for place, ((counts_as, *_), event) in enumerate(left):
-        if counts_as > limit:
-            return None
-        versioned = event.version is not None
-        if chains(event, status) and not (versioned and version_seen):
-            return place
-        version_seen = version_seen or versioned
-    return None
+    window = [event for key, event in left[1 : 1 + MAX_AHEAD] if key[0] <= limit]
+    if all(event.to != first.left for event in window):
+        return 0
+    return _way(window, status, first.left, versions=first.version is None)
+
+
+def _way(window: list[Kept], status: str | None, goal: str | None, *, versions: bool) -> int:
+    """Return which of *window*, from 1, is the first step of the shortest way from *status* to *goal*; 0 for none.
+
+    versions: whether events with a version may be steps; a way takes all of them up to its last one.
+    """
+    turns = [event for event in window if event.version is not None]
+    ways: deque[tuple[str | None, int, int]] = deque([(status, 0, 0)])
+    been = {(status, 0)}
+    while ways:
+        reached, taken, step = ways.popleft()
+        for place, event in enumerate(window, 1):
+            versioned = event.version is not None
+            in_turn = not versioned or (versions and taken < len(turns) and event is turns[taken])
+            if not (in_turn and chains(event, reached)):
+                continue
+            if event.to == goal:
+                return step or place
+            ahead = (event.to, taken + versioned)
+            if ahead not in been:
+                been.add(ahead)
+                ways.append((*ahead, step or place))
+    return 0

@@ -43,14 +43,15 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 class OpenClock(msgspec.Struct, array_like=True):
     """A milestone or SLA that has started and not ended.
 
-    place: in the plan's clocks.  partner: the label at its start.  started_at, deadline: unix ns; deadline is 0 for a
-    milestone.  counted: its breach is in the totals.
+    place: in the plan's clocks.  partner: the label at its start.  started_at, deadline, at_risk: unix ns; the last two
+    are 0 for a milestone.  counted: its breach is in the totals.
     """
 
     place: int
     partner: str
     started_at: int
     deadline: int = 0
+    at_risk: int = 0
     counted: bool = False
 
 
@@ -58,9 +59,9 @@ class Fold(msgspec.Struct, array_like=True):
     """What an order's events fold into, as far as the next event needs it.  Valid for one lifecycle only.
 
     status: None before the first event.  entered_at: unix ns.  newest_at: the latest time that any event counts as.
-    gap_at: the latest time at which an event did not chain.  version: the highest seen, -1 for none.
-    reached: statuses entered, a bit for each rank.  clocks: those that run.  ran: a bit for the place of each clock
-    that starts only once and has.
+    gap_at: the latest time at which an event did not chain, or was not alone, -1 for none.  version: the highest seen, -1
+    for none.  reached: ranks of the statuses entered.  clocks: those that run.  ran: places of the clocks that start
+    only once and have.
     """
 
     status: str | None = None
@@ -69,9 +70,9 @@ class Fold(msgspec.Struct, array_like=True):
     gap_at: int = -1
     version: int = -1
     partner: str | None = None
-    reached: int = 0
+    reached: list[int] = []
     clocks: list[OpenClock] = []
-    ran: int = 0
+    ran: list[int] = []
 
 
 class Order(msgspec.Struct, array_like=True):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from otel_orders import names
 from otel_orders.ledger import chain
 from otel_orders.ledger.kept import CHANGED, OBSERVED, Fact, Fold, Kept, OpenClock
-from otel_orders.ledger.sla import GRACE, Clock, at_risk, clocks
+from otel_orders.ledger.sla import GRACE, Clock, clocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,6 +62,11 @@ class Facts:
         self.withdrawn: list[Fact] = []
 
 
+def milliseconds(nanoseconds: int) -> int:
+    """Return *nanoseconds* in whole ms, rounded up: what is over a limit by any amount stays over it."""
+    return -(-nanoseconds // MILLISECOND)
+
+
 def folded(events: Iterable[Kept], swept_at: int, plan: Plan) -> tuple[Fold, Facts]:
     """Fold *events*, in any order, and look at the timers up to *swept_at* (unix ns)."""
     fold, facts = Fold(), Facts()
@@ -73,7 +78,7 @@ def folded(events: Iterable[Kept], swept_at: int, plan: Plan) -> tuple[Fold, Fac
 
 
 def is_newest(fold: Fold, event: Kept) -> bool:
-    """Whether *event* may be appended: it comes after all others, and no gap is near that it could have filled."""
+    """Whether *event* may be appended: it comes after all others, and none is near that could have waited for it."""
     return (
         event.at > fold.newest_at
         and (fold.gap_at < 0 or event.at > fold.gap_at + chain.MAX_SKEW)
@@ -83,22 +88,23 @@ def is_newest(fold: Fold, event: Kept) -> bool:
 
 def step(fold: Fold, event: Kept, counts_as: int, plan: Plan, facts: Facts, *, chains: bool) -> None:
     """Let *event* happen.  counts_as: its time for sorting, unix ns.  chains: it leaves the status the order is in."""
-    fold.newest_at = max(fold.newest_at, counts_as)
-    fold.version = max(fold.version, -1 if event.version is None else event.version)
-    if not chains:
+    if not chains or counts_as <= fold.newest_at:
         fold.gap_at = max(fold.gap_at, counts_as)
+    fold.newest_at = max(fold.newest_at, counts_as)
+    if event.version is not None:
+        fold.version = max(fold.version, event.version)
     if event.partner is not None and fold.partner is None:
         fold.partner = event.partner
     if _repeats(fold, event):
         return
     partner = plan.lifecycle.partner_label(fold.partner)
     if chains and fold.status is not None and event.at >= fold.entered_at:
-        stay = (event.at - fold.entered_at) // MILLISECOND
+        stay = milliseconds(event.at - fold.entered_at)
         facts.added.append((names.TIME_IN_STATUS, plan.label(fold.status), partner, stay))
     fold.status, fold.entered_at = event.to, event.at
-    bit = 1 << plan.rank(event.to)
-    if not fold.reached & bit:
-        fold.reached |= bit
+    rank = plan.rank(event.to)
+    if rank not in fold.reached:
+        fold.reached.append(rank)
         facts.added.append((names.REACHED, plan.label(event.to)))
     if event.to in plan.touched:
         _turn_clocks(fold, event, partner, plan, facts)
@@ -121,19 +127,19 @@ def _turn_clocks(fold: Fold, event: Kept, partner: str, plan: Plan, facts: Facts
             running.append(open_clock)
     for place, clock in plan.starts.get(event.to, ()):
         if clock.start == "first":
-            if fold.ran >> place & 1:
+            if place in fold.ran:
                 continue
-            fold.ran |= 1 << place
-        running.append(OpenClock(place, partner, event.at, clock.deadline(event.at)))
+            fold.ran.append(place)
+        deadline, at_risk = clock.deadline(event.at), clock.at_risk(event.at)
+        running.append(OpenClock(place, partner, event.at, deadline, at_risk))
     fold.clocks = running
 
 
 def _end(open_clock: OpenClock, clock: Clock, at: int, facts: Facts) -> None:
     if not open_clock.deadline:
         if at >= open_clock.started_at:
-            facts.added.append(
-                (names.MILESTONE, clock.name, open_clock.partner, (at - open_clock.started_at) // MILLISECOND)
-            )
+            took = milliseconds(at - open_clock.started_at)
+            facts.added.append((names.MILESTONE, clock.name, open_clock.partner, took))
         return
     met = at <= open_clock.deadline
     if met:
@@ -179,7 +185,7 @@ def standing(fold: Fold, swept_at: int, plan: Plan) -> set[Fact]:
         clock = plan.clocks[open_clock.place]
         if open_clock.deadline <= swept_at:
             found.add((names.SLA_OVERDUE, clock.name))
-        elif at_risk(open_clock.started_at, open_clock.deadline) <= swept_at:
+        elif open_clock.at_risk <= swept_at:
             found.add((names.SLA_AT_RISK, clock.name))
     return found
 
@@ -191,10 +197,10 @@ def due_at(fold: Fold, swept_at: int, plan: Plan) -> int:
     soonest = NEVER
     limit = plan.stuck_after.get(fold.status)
     if limit and swept_at < fold.entered_at + limit:
-        soonest = fold.entered_at + limit
+        soonest = min(fold.entered_at + limit, soonest)
     for open_clock in fold.clocks:
         if deadline := open_clock.deadline:
-            for timer in (at_risk(open_clock.started_at, deadline), deadline, deadline + GRACE):
+            for timer in (open_clock.at_risk, deadline, deadline + GRACE):
                 if swept_at < timer:
                     soonest = min(timer, soonest)
                     break

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otel_orders.errors import ConfigurationError
+from otel_orders.ledger.board import Stage, board
 from otel_orders.ledger.follow import Follower
 from otel_orders.ledger.kept import unpack
 from otel_orders.ledger.metrics import LedgerCollector
@@ -67,6 +68,10 @@ class Ledger:
         """Return the story of one order, None where there is none."""
         state = self._store.state(order_id)
         return None if state is None else story(order_id, unpack(state), self.plan, time.time_ns())
+
+    def board(self) -> list[Stage]:
+        """Return how many orders wait where."""
+        return board(self._store, self.plan)
 
     def longest_waiting(self, status: str, limit: int) -> list[tuple[str, int]]:
         """Return (order_id, entered_at in unix ns) of the orders that wait longest in *status*."""

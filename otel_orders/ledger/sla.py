@@ -46,22 +46,31 @@ class Clock(msgspec.Struct, frozen=True):
 
     def deadline(self, started_at: int) -> int:
         """Return when an instance that started at *started_at* is due (unix ns), 0 for a milestone."""
+        return self._after(started_at, self.within)
+
+    def at_risk(self, started_at: int) -> int:
+        """Return when an instance that started at *started_at* has used 80 % of its time (unix ns), 0 for a milestone."""
+        return self._after(started_at, self.within * 4 // 5)
+
+    def _after(self, started_at: int, time: int) -> int:
         if not self.within:
             return 0
         if self.calendar is None:
-            return started_at + self.within
-        return add_working_time(self.calendar, started_at, self.within)
-
-
-def at_risk(started_at: int, deadline: int) -> int:
-    """Return from when on an SLA that started at *started_at* counts as at risk (all unix ns)."""
-    return started_at + (deadline - started_at) * 4 // 5
+            return started_at + time
+        return add_working_time(self.calendar, started_at, time)
 
 
 def clocks(lifecycle: Lifecycle) -> tuple[Clock, ...]:
-    """Return the clocks of *lifecycle*: its milestones, then its SLAs."""
-    milestones = (_clock(names.MILESTONE, milestone, lifecycle) for milestone in lifecycle.milestones.values())
-    return (*milestones, *(_clock(names.SLA_MET, sla, lifecycle) for sla in lifecycle.slas.values()))
+    """Return the clocks of *lifecycle*: its milestones, then its SLAs.
+
+    By name, since stored orders know a clock by its place, and the order in the file is not part of the lifecycle's hash.
+    """
+    milestones = sorted(lifecycle.milestones.values(), key=lambda milestone: milestone.name)
+    slas = sorted(lifecycle.slas.values(), key=lambda sla: sla.name)
+    return (
+        *(_clock(names.MILESTONE, milestone, lifecycle) for milestone in milestones),
+        *(_clock(names.SLA_MET, sla, lifecycle) for sla in slas),
+    )
 
 
 def _clock(metric: str, span: Milestone | Sla, lifecycle: Lifecycle) -> Clock:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hmac
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from otel_orders.errors import StoreError
-from otel_orders.server import otlp
+from otel_orders.server import otlp, pages
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,6 +33,9 @@ def create_app(ledger: Ledger, token: str | None = None) -> ASGIApp:
             Route("/v1/logs", otlp.logs, methods=["POST"]),
             Route("/v1/traces", otlp.traces, methods=["POST"]),
             Route("/events", otlp.events, methods=["POST"]),
+            Route("/", board),
+            Route("/statuses", board),
+            Route("/find", find),
             Route("/orders/{order_id:path}", order),
             Route("/statuses/{status}/orders", waiting),
             Route("/metrics", metrics),
@@ -43,10 +48,27 @@ def create_app(ledger: Ledger, token: str | None = None) -> ASGIApp:
     return app if token is None else BearerToken(app, token)
 
 
-def order(request: Request) -> Response:
-    """GET /orders/{order_id}: one order's story."""
+def board(request: Request) -> Response:
+    """GET /statuses (a page at /): how many orders wait where."""
     ledger: Ledger = request.app.state.ledger
-    told = ledger.story(request.path_params["order_id"])
+    if request.url.path == "/" or pages.wants_page(request):
+        return pages.board_page(ledger.board(), ledger.env)
+    return JSONResponse({"statuses": msgspec.to_builtins(ledger.board())})
+
+
+def find(request: Request) -> Response:
+    """GET /find?order_id=ID: where the page's search field leads."""
+    order_id = request.query_params.get("order_id", "").strip()
+    return RedirectResponse("/orders/" + quote(order_id, safe="") if order_id else "/", 303)
+
+
+def order(request: Request) -> Response:
+    """GET /orders/{order_id}: one order's story, as a page for browsers."""
+    ledger: Ledger = request.app.state.ledger
+    order_id = request.path_params["order_id"]
+    told = ledger.story(order_id)
+    if pages.wants_page(request):
+        return pages.order_page(told, ledger.env) if told else pages.no_order_page(order_id, ledger.env)
     if told is None:
         raise HTTPException(404, f"no event of this order has reached this ledger (env {ledger.env})")
     return JSONResponse(told)
@@ -62,6 +84,8 @@ def waiting(request: Request) -> Response:
     if not (limit.isascii() and limit.isdecimal() and 0 < int(limit) <= MAX_LISTED):
         raise HTTPException(400, f"limit: expected 1 to {MAX_LISTED}")
     found = ledger.longest_waiting(status, int(limit))
+    if pages.wants_page(request):
+        return pages.status_page(status, found, ledger.env)
     return JSONResponse({"orders": [{"order_id": order_id, "since": since} for order_id, since in found]})
 
 

@@ -52,7 +52,7 @@ class OtlpLogSink:
         if isinstance(event, StatusEvent) and (status := event.status) is not None:
             fields[names.STATUS] = status
         if attributes := fields.pop("attributes", None):
-            fields = {**attributes, **fields}  # an attribute cannot pass for a field of the event
+            fields.update(attributes)
         record = LogRecord(
             timestamp=event.occurred_at,
             severity_number=_FAILED if isinstance(event, TransitionFailed) else _WENT_WELL,

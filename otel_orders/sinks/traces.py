@@ -43,7 +43,7 @@ class TraceSink:
 def span_attributes(event: StatusEvent) -> dict[str, Any]:
     """Return the attributes that make a span readable as *event*; its end is the event's occurred_at."""
     found: dict[str, Any] = {
-        **event.attributes,  # first: an attribute cannot pass for a field of the event
+        **event.attributes,
         names.SERVICE: event.service,
         names.ENV: event.env,
         names.EVENT_TYPE: event.event_type,

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.context import attach, detach, get_current
 from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -140,6 +142,22 @@ def test_what_is_sent_carries_trace_order_and_times() -> None:
         names.PUBLISHED_AT_HEADER,
     }
     assert before <= carried[names.TRACE_STARTED_AT_HEADER] <= carried[names.PUBLISHED_AT_HEADER] <= time.time_ns()
+
+
+def test_an_order_travels_even_where_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otel_orders.instrumentation.spans.tracer", trace.NoOpTracer())
+    with bound(ORDER):
+        carried = sent()
+    assert set(carried) == {"baggage", names.PUBLISHED_AT_HEADER}
+    with Processing(message(carried), DEFAULT):
+        assert current_order() == ORDER
+
+
+def test_a_trace_that_is_not_sampled_begins_for_all_we_know_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    unsampled = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False).get_tracer("otel_orders")
+    monkeypatch.setattr("otel_orders.instrumentation.spans.tracer", unsampled)
+    before = time.time_ns()
+    assert sent()[names.TRACE_STARTED_AT_HEADER] >= before
 
 
 def test_a_trace_began_with_its_first_span(spans: Spans) -> None:

@@ -364,6 +364,18 @@ async def test_headers_of_the_application_stay_and_ours_is_added(spans: Spans) -
 
 
 @pytest.mark.anyio
+async def test_the_order_is_there_even_where_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otel_orders.instrumentation.spans.tracer", trace.NoOpTracer())
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        assert current_order() == ORDER
+        await send({"type": "http.response.start", "status": 200})
+
+    (start,) = await call(OrderMiddleware(app), http_scope(headers=[(b"baggage", CALLER["baggage"].encode())]))
+    assert start["headers"] == []
+
+
+@pytest.mark.anyio
 async def test_a_websocket_session_is_one_span_inside_the_order(spans: Spans) -> None:
     async def talk(websocket: Any) -> None:
         await websocket.accept()

@@ -209,20 +209,22 @@ class Batch:
         return len(due)
 
     def rebase(self) -> None:
-        """Fold every order anew under this batch's lifecycle; nothing that was counted is counted again."""
+        """Fold every order anew under this batch's lifecycle; nothing that was counted is counted again.
+
+        One transaction: until its end readers see, and a crash leaves, everything as it was under the old lifecycle.
+        """
         delta = Delta(self._edges)
-        for series, value in self._store.totals().items():
-            if series[0] in model.STANDING:
-                delta.add(series, -value)
-        for some in self._store.all_ids(REBASED_AT_ONCE):
-            with self._store.transaction() as tx:
+        with self._store.transaction() as tx:
+            for series, value in self._store.totals().items():
+                if series[0] in model.STANDING:
+                    delta.add(series, -value)
+            for some in self._store.all_ids(REBASED_AT_ONCE):
                 rows = []
                 for order_id, before in tx.find(some).items():
                     order = unpack(before.state)
                     apply.rebase(order, self._plan, delta)
                     rows.append(self._row(order_id, order, before))
                 tx.reschedule(rows)
-        with self._store.transaction() as tx:
             tx.add(delta.changes)
             tx.put(LIFECYCLE, self._plan.lifecycle.hash)
 

@@ -1,0 +1,86 @@
+"""The web pages: the board, one status's longest waiting orders, one order's story.
+
+For people who look and change nothing.  Templates escape all that comes from outside; no script runs and nothing is
+loaded from elsewhere, which the pages' Content-Security-Policy also says.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import jinja2
+from starlette.responses import HTMLResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from otel_orders.ledger.board import Stage
+
+HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+UNITS: Final = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
+def wants_page(request: Request) -> bool:
+    """Whether *request* comes from a browser rather than a program."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def board_page(stages: Sequence[Stage], env: str) -> Response:
+    """Return the board."""
+    return _page("board.html", stages=stages, env=env, now=time.time_ns())
+
+
+def status_page(stage: str, orders: Sequence[tuple[str, int]], env: str) -> Response:
+    """Return the orders that wait longest in the status *stage*, as pairs of id and unix ns."""
+    return _page("status.html", stage=stage, orders=orders, env=env, now=time.time_ns())
+
+
+def order_page(story: Mapping[str, Any], env: str) -> Response:
+    """Return one order's story."""
+    return _page("order.html", story=story, env=env, now=time.time_ns())
+
+
+def no_order_page(order_id: str, env: str) -> Response:
+    """Return what is said of an order that no event named."""
+    return _page("no_order.html", status=404, order_id=order_id, env=env)
+
+
+def span(seconds: float | None) -> str:
+    """Return a time as people say it: ``3 d 4 h``, ``5 min 10 s``, ``0.25 s``; empty for None."""
+    if seconds is None:
+        return ""
+    for size, unit, below, small in UNITS:
+        if seconds >= size:
+            rest = int(seconds % size // below)
+            return f"{int(seconds // size)} {unit} {rest} {small}" if rest else f"{int(seconds // size)} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def moment(unix_ns: int) -> str:
+    """Return *unix_ns* as UTC, to the millisecond."""
+    return datetime.fromtimestamp(unix_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def _page(template: str, status: int = 200, **shown: Any) -> Response:
+    return HTMLResponse(_templates.get_template(template).render(**shown), status, HEADERS)
+
+
+def _path_of(order_id: str) -> str:
+    return "/orders/" + quote(order_id, safe="")
+
+
+_templates = jinja2.Environment(
+    loader=jinja2.PackageLoader("otel_orders.server"), autoescape=True, undefined=jinja2.StrictUndefined
+)
+_templates.filters.update(span=span, moment=moment, path_of=_path_of)
