@@ -147,6 +147,11 @@ class Lifecycle(msgspec.Struct, frozen=True):
             return "retail"
         return partner_id if partner_id in self.partners.named else "other"
 
+    @property
+    def services(self) -> frozenset[str]:
+        """The services of all owners."""
+        return frozenset(service for owner in self.owners.values() for service in owner.services)
+
     def owner_of(self, service: str) -> Owner | None:
         """Return the owner of *service*, or None."""
         return next((owner for owner in self.owners.values() if service in owner.services), None)

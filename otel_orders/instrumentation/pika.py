@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from pika import BasicProperties  # type: ignore[import-untyped]
-from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[import-untyped]
+from pika import BasicProperties
+from pika.adapters.blocking_connection import BlockingChannel
 
 from otel_orders.instrumentation.amqp import (
     DEFAULT,

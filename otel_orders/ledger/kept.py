@@ -59,9 +59,9 @@ class Fold(msgspec.Struct, array_like=True):
     """What an order's events fold into, as far as the next event needs it.  Valid for one lifecycle only.
 
     status: None before the first event.  entered_at: unix ns.  newest_at: the latest time that any event counts as.
-    gap_at: the latest time at which an event did not chain, or was not alone, -1 for none.  version: the highest seen, -1
-    for none.  reached: ranks of the statuses entered.  clocks: those that run.  ran: places of the clocks that start
-    only once and have.
+    gap_at: the latest time of an event that did not chain or came out of turn, -1 for none.  version: the highest seen,
+    -1 for none.  reached: ranks of the statuses entered.  clocks: those that run.  ran: places of the clocks that
+    start only once and have.
     """
 
     status: str | None = None

@@ -62,6 +62,7 @@ FIELDS: Final = frozenset(
     }
 )
 """Fields that have a place of their own in what is kept; all others are attributes."""
+_PLAIN_FIELDS: Final = FIELDS - {"attributes"}
 
 
 class Reading:
@@ -71,7 +72,7 @@ class Reading:
     """
 
     def __init__(self, lifecycle: Lifecycle, env: str, now: int) -> None:
-        self._lifecycle = lifecycle
+        self._services = lifecycle.services
         self._env = env
         self._now = now
         self._seen: dict[tuple[str, str, str], Seen] = {}
@@ -123,13 +124,12 @@ class Reading:
 
     def _note(self, service: str, record: Mapping[str, Any], at: int) -> None:
         """Note a sign of life; services that no owner has share one row, so that a sender cannot fill the table."""
-        service = service if self._lifecycle.owner_of(service) else "other"
-        beat = record.get(names.EVENT_TYPE) == names.HEARTBEAT
-        instance, role = (text(record, "instance"), text(record, "role")) if beat else ("", "")
-        known = self._seen.get((service, instance, role))
+        service = service if service in self._services else "other"
+        beat = record[names.EVENT_TYPE] == names.HEARTBEAT
+        place = (service, text(record, "instance"), text(record, "role")) if beat else (service, "", "")
+        known = self._seen.get(place)
         if known is None or known.at < at:
-            lifecycle_hash = text(record, "lifecycle_hash") if beat else ""
-            self._seen[service, instance, role] = Seen(service, instance, role, at, lifecycle_hash)
+            self._seen[place] = Seen(*place, at, text(record, "lifecycle_hash") if beat else "")
 
 
 def _kept(record: Mapping[str, Any], event_type: str, order_id: str, at: int, service: str) -> Kept:
@@ -161,6 +161,8 @@ def _identity(record: Mapping[str, Any], event_type: str, order_id: str, to_stat
 
 
 def _attributes(record: Mapping[str, Any], event_type: str | None) -> dict[str, Any] | None:
+    if event_type is None and record.keys() <= _PLAIN_FIELDS:
+        return None
     nested = record.get("attributes")
     found = {name: value for name, value in record.items() if name not in FIELDS}
     if isinstance(nested, dict):
@@ -173,14 +175,14 @@ def _attributes(record: Mapping[str, Any], event_type: str | None) -> dict[str, 
 def text(record: Mapping[str, Any], field: str) -> str:
     """Return *field* as text, "" where there is none.  Raises EventError where it is no text or number, or too long."""
     value = record.get(field)
+    if value is None:
+        return ""
     if type(value) is str:
         if len(value) > MAX_STRING:
             raise EventError("too_long", f"{field} has over {MAX_STRING} characters")
         if not value.isascii():
             _check_encodable(field, value)
         return value
-    if value is None:
-        return ""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise EventError("bad_type", f"{field} is no text")
@@ -215,6 +217,8 @@ def unix_ns(value: object) -> int:
 
 def _whole(value: object) -> int | None:
     """Return *value* as a whole number of at most 63 bits, None where it is none."""
+    if value is None:
+        return None
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         value = int(value)
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:  # noqa: PLR2004 - 63 bits

@@ -49,7 +49,7 @@ class Clock(msgspec.Struct, frozen=True):
         return self._after(started_at, self.within)
 
     def at_risk(self, started_at: int) -> int:
-        """Return when an instance that started at *started_at* has used 80 % of its time (unix ns), 0 for a milestone."""
+        """Return when an instance that started at *started_at* has used 80 % of its time (unix ns); or 0."""
         return self._after(started_at, self.within * 4 // 5)
 
     def _after(self, started_at: int, time: int) -> int:
@@ -63,7 +63,7 @@ class Clock(msgspec.Struct, frozen=True):
 def clocks(lifecycle: Lifecycle) -> tuple[Clock, ...]:
     """Return the clocks of *lifecycle*: its milestones, then its SLAs.
 
-    By name, since stored orders know a clock by its place, and the order in the file is not part of the lifecycle's hash.
+    By name: stored orders know a clock by its place, and in the file its place means nothing.
     """
     milestones = sorted(lifecycle.milestones.values(), key=lambda milestone: milestone.name)
     slas = sorted(lifecycle.slas.values(), key=lambda sla: sla.name)

@@ -64,7 +64,9 @@ def span(seconds: float | None) -> str:
         if seconds >= size:
             rest = int(seconds % size // below)
             return f"{int(seconds // size)} {unit} {rest} {small}" if rest else f"{int(seconds // size)} {unit}"
-    return f"{seconds:.3g} s"
+    if seconds >= 1:
+        return f"{seconds:.3g} s"
+    return f"{seconds * 1e3:.3g} ms" if seconds >= 0.001 else f"{seconds * 1e6:.3g} µs"  # noqa: PLR2004 - 1 ms
 
 
 def moment(unix_ns: int) -> str:

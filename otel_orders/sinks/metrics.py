@@ -69,7 +69,8 @@ class MetricSink:
             moved, duration = self._bound(event)
             exemplar = self._exemplar(event)
             moved.inc(1, exemplar)
-            duration.observe(event.duration / 1e9, exemplar)
+            if event.duration:  # 0: nobody knows how long it took
+                duration.observe(event.duration / 1e9, exemplar)
         elif isinstance(event, TransitionFailed):
             self._bound_failure(event).inc(1, self._exemplar(event))
 

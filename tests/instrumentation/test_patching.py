@@ -8,7 +8,7 @@ import httpx
 import wrapt
 from aio_pika import Exchange
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[import-untyped]
+from pika.adapters.blocking_connection import BlockingChannel
 
 from otel_orders import instrumentation
 from otel_orders.instrumentation.patching import Patches

@@ -7,14 +7,14 @@ import gc
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import pika  # type: ignore[import-untyped]
+import pika
 import pytest
 from opentelemetry import trace
 from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import SpanKind, StatusCode
-from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[import-untyped]
-from pika.exceptions import UnroutableError  # type: ignore[import-untyped]
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import UnroutableError
 
 from otel_orders import names
 from otel_orders.context import Order, bound, current_order

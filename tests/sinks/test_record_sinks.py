@@ -17,6 +17,7 @@ from otel_orders.sinks import exporters, logs
 from otel_orders.sinks.json_lines import JsonLineSink
 from otel_orders.sinks.logs import OtlpLogSink
 from tests.sinks.memory import Counted, kept_spans
+from tests.sinks.receiver import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,9 +84,10 @@ class Hanging(Refusing):
 
     def __init__(self) -> None:
         super().__init__()
-        self.released = threading.Event()
+        self.taken, self.released = threading.Event(), threading.Event()
 
     def export(self, batch: Sequence[Any]) -> LogRecordExportResult:
+        self.taken.set()
         self.released.wait()
         return super().export(batch)
 
@@ -151,14 +153,14 @@ def test_records_that_cannot_be_sent_are_counted_one_by_one(exporter: LogRecordE
 def test_a_dead_endpoint_costs_bounded_memory_and_every_loss_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "QUEUE", 600)
     monkeypatch.setattr(exporters, "SHUTDOWN_SECONDS", 0.1)
-    counted = Counted()
-    sink = OtlpLogSink(Hanging(), Resource({}))
-    for _ in range(2000):
+    counted, exporter = Counted(), Hanging()
+    sink = OtlpLogSink(exporter, Resource({}))
+    for _ in range(512):
+        sink.emit(MOVED)
+    assert exporter.taken.wait(5)
+    for _ in range(2000 - 512):
         sink.emit(MOVED)
     before = time.monotonic()
     sink.shutdown()
     assert time.monotonic() - before < 2
-    deadline = time.monotonic() + 5
-    while counted.faults() != {"otlp_logs": 2000} and time.monotonic() < deadline:
-        time.sleep(0.01)  # the exporter's thread counts the batch that it held
-    assert counted.faults() == {"otlp_logs": 2000}
+    wait_for(lambda: counted.faults() == {"otlp_logs": 2000})  # the exporter's thread counts the batch that it held

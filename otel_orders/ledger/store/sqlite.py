@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +58,13 @@ PRAGMAS = (
     "PRAGMA cache_size = -65536",
     "PRAGMA mmap_size = 268435456",
     "PRAGMA wal_autocheckpoint = 64000",
-    "PRAGMA busy_timeout = 5000",
     "PRAGMA trusted_schema = OFF",
 )
+
+BUSY = 5.0
+"""Seconds that a write waits for that of another process."""
+FOUND_AT_ONCE = 500
+"""Orders in one query: SQLite bounds the parameters of a statement."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -74,34 +78,46 @@ class SqliteStore:
     def __init__(self, path: str) -> None:
         self._path = path
         self._writing = threading.Lock()
-        with _answering():
-            self._writer = self._connect()
-            self._migrate()
-            self._reader = self._connect()
-            self._reader.execute("PRAGMA query_only = ON")
         self._reading = threading.Lock()
+        with ExitStack() as opened:
+            self._writer = opened.enter_context(closing(self._connect()))
+            self._migrate()
+            self._reader = opened.enter_context(closing(self._connect()))
+            self._read("PRAGMA query_only = ON")
+            self._opened = opened.pop_all()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, cached_statements=256)
-        for pragma in PRAGMAS:
-            connection.execute(pragma).fetchall()
+        with self._answering(), ExitStack() as opened:
+            connection = sqlite3.connect(
+                self._path, timeout=BUSY, check_same_thread=False, isolation_level=None, cached_statements=256
+            )
+            opened.enter_context(closing(connection))
+            self._check(connection)
+            for pragma in PRAGMAS:
+                connection.execute(pragma).fetchall()
+            opened.pop_all()
         return connection
 
-    def _migrate(self) -> None:
-        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+    def _check(self, connection: sqlite3.Connection) -> int:
+        """Return the version of the schema, 0 for an empty file."""
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise StoreVersionError(
-                f"{self._path} has schema {version}, written by a newer otel_orders; this one knows up to {VERSION}"
+                f"{self._path} has schema {version}, written by a newer otel_orders; this one knows up to {VERSION}:"
+                " upgrade otel_orders, or give it another file"
             )
-        if version == 0:
-            with self.transaction():
+        return version
+
+    def _migrate(self) -> None:
+        with self.transaction():  # looked at inside: another process may make the schema at the same time
+            if self._check(self._writer) == 0:
                 for statement in SCHEMA:
                     self._writer.execute(statement)
 
     @contextmanager
     def transaction(self) -> Iterator[SqliteTransaction]:
         """Give the one write transaction; commits durably at the normal end."""
-        with self._writing, _answering():
+        with self._writing, self._answering():
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield SqliteTransaction(self._writer)
@@ -112,7 +128,7 @@ class SqliteStore:
                 raise
 
     def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        with self._reading, _answering():
+        with self._reading, self._answering():
             return self._reader.execute(statement, parameters).fetchall()
 
     def state(self, order_id: str) -> bytes | None:
@@ -159,8 +175,15 @@ class SqliteStore:
     def close(self) -> None:
         """Close the file; SQLite folds the log into it."""
         with self._writing, self._reading:
-            self._reader.close()
-            self._writer.close()
+            self._opened.close()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Turn SQLite's errors into ours: locked, disk full, read-only, not a database."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreUnavailableError(f"the store {self._path} cannot be used: {error}") from error
 
 
 class SqliteTransaction:
@@ -171,10 +194,13 @@ class SqliteTransaction:
 
     def find(self, order_ids: Sequence[str]) -> dict[str, Found]:
         """Return the row of each of *order_ids* that exists."""
-        statement = (
-            "SELECT order_id, place, state, due_at FROM orders WHERE order_id IN (SELECT value FROM json_each(?))"
-        )
-        return _found(self._connection.execute(statement, (_encode(order_ids),)))
+        found: dict[str, Found] = {}
+        for start in range(0, len(order_ids), FOUND_AT_ONCE):
+            some = order_ids[start : start + FOUND_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            statement = f"SELECT order_id, place, state, due_at FROM orders WHERE order_id IN ({marks})"  # noqa: S608 - marks
+            found |= _found(self._connection.execute(statement, some))
+        return found
 
     def due(self, now: int, limit: int) -> dict[str, Found]:
         """Return at most *limit* rows of orders whose due_at is at or before *now* (unix ns), soonest first."""
@@ -231,12 +257,3 @@ def _found(rows: Iterable[tuple[str, int, bytes, int | None]]) -> dict[str, Foun
 
 def _or_null(due_at: int) -> int | None:
     return None if due_at == NEVER else due_at
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    """Turn SQLite's errors into ours: locked, disk full, unreadable."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreUnavailableError(f"SQLite: {error}") from error

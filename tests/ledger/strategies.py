@@ -1,0 +1,111 @@
+"""Histories of orders as they really come: out of order, twice, with gaps, wrong clocks and moves that are not allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import strategies as st
+
+from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept
+from otel_orders.ledger.model import Plan
+from otel_orders.lifecycle import load_lifecycle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECOND = 1_000_000_000
+MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
+START = 1_767_603_600 * SECOND
+"""2026-01-05 09:00 UTC, a Monday."""
+
+LIFECYCLE = load_lifecycle(Path(__file__).parents[2] / "examples/order_pipeline/lifecycle.yaml")
+PLAN = Plan(LIFECYCLE)
+
+PAUSES = (0, 1, SECOND, 4 * SECOND, 10 * SECOND, 10 * SECOND + 1, 11 * SECOND, MINUTE, 5 * MINUTE, HOUR, DAY, 9 * DAY)
+SKEWS = (*[0] * 6, -1, 3 * SECOND, -4 * SECOND, -9 * SECOND, -30 * SECOND, -2 * HOUR)
+OTHER_STATUSES = ("MYSTERY", "ANOTHER")
+PARTNERS = (None, None, "acme", "globex", "some-shop")
+
+
+def event(to: str, at: int = START, left: str | None = None, **fields: Any) -> Kept:
+    """Return a status change that differs from others in what a test says about it; its id follows from that."""
+    said = f"{to}{at}{left}{sorted(fields.items())}"
+    kept: dict[str, Any] = {"id": said.encode()[-16:].rjust(16), "kind": CHANGED, "service": "shop-api", **fields}
+    return Kept(at=at, to=to, left=left, **kept)
+
+
+def path(*statuses: str, start: int = START, pause: int = MINUTE, **fields: Any) -> list[Kept]:
+    """Return an order's way through *statuses*, a *pause* (ns) apart."""
+    before: tuple[str | None, ...] = (None, *statuses[:-1])
+    steps = enumerate(zip(before, statuses, strict=True))
+    return [event(to, start + place * pause, left, id=bytes([place]) * 16, **fields) for place, (left, to) in steps]
+
+
+@st.composite
+def histories(draw: Callable[..., Any], max_size: int = 12) -> list[Kept]:
+    """Draw one order's events, in the order that they really happened."""
+    events: list[Kept] = []
+    status: str | None = None
+    at = START
+    with_versions = draw(st.sampled_from(("none", "none", "some", "all")))
+    for place in range(draw(st.integers(1, max_size))):
+        at += draw(st.sampled_from(PAUSES))
+        kind, left, to = draw(_moves(status))
+        versioned = with_versions == "all" or (with_versions == "some" and draw(st.booleans()))
+        events.append(
+            Kept(
+                id=bytes([draw(st.integers(0, 3))]) * 15 + bytes([place]),
+                kind=kind,
+                at=at + draw(st.sampled_from(SKEWS)),
+                to=to,
+                left=left,
+                service=draw(st.sampled_from(("shop-api", "mes-api"))),
+                partner=draw(st.sampled_from(PARTNERS)),
+                version=place if versioned else None,
+            )
+        )
+        if kind in (CHANGED, OBSERVED):
+            status = to
+    lost = draw(st.sets(st.integers(0, len(events) - 1), max_size=2))
+    return [one for place, one in enumerate(events) if place not in lost] or events
+
+
+@st.composite
+def _moves(draw: Callable[..., Any], status: str | None) -> tuple[int, str | None, str]:
+    """Draw what happens to an order in *status*: its kind, from_status and to_status."""
+    known = LIFECYCLE.status(status or "")
+    legal = known.next if known and known.next else ("INITIATED", "SUBMITTED")
+    what = draw(st.sampled_from((*["move"] * 8, "leap", "nameless", "again", "observed", "failed", "message", "self")))
+    if what == "move":
+        return CHANGED, status, draw(st.sampled_from(legal))
+    if what == "leap":
+        anywhere = (*LIFECYCLE.statuses, *OTHER_STATUSES)
+        return CHANGED, draw(st.sampled_from((status, *anywhere))), draw(st.sampled_from(anywhere))
+    if what == "nameless":
+        return CHANGED, None, draw(st.sampled_from(legal))
+    if what == "observed":
+        return OBSERVED, None, draw(st.sampled_from((*legal, status or "INITIATED")))
+    if what == "failed":
+        return FAILED, status, draw(st.sampled_from(legal))
+    if what == "message":
+        return MESSAGE, None, "confirmed"
+    if what == "self":
+        return CHANGED, status, status or "INITIATED"
+    return CHANGED, draw(st.sampled_from(tuple(LIFECYCLE.statuses))), status or "INITIATED"
+
+
+@st.composite
+def arrivals(draw: Callable[..., Any], max_size: int = 12) -> tuple[list[Kept], list[list[Kept]]]:
+    """Draw one order's events, and the batches in which they come: in any order, some twice."""
+    events = draw(histories(max_size))
+    again = draw(st.lists(st.sampled_from(events), max_size=4))
+    return events, draw(batches(draw(st.permutations([*events, *again]))))
+
+
+@st.composite
+def batches(draw: Callable[..., Any], came: list[Any]) -> list[list[Any]]:
+    """Draw a way to cut *came* into batches."""
+    cuts = sorted(draw(st.sets(st.integers(0, len(came)), max_size=6)))
+    ends = [*cuts, len(came)]
+    return [came[start:end] for start, end in zip([0, *ends], ends, strict=False) if start < end]
