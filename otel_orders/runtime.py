@@ -88,16 +88,19 @@ class Runtime:
         log_lines: bool,
         instrument: bool,
     ) -> None:
-        """Put everything in place; shutdown() takes it away in the opposite order."""
+        """Put everything in place; shutdown() takes it away in the opposite order.
+
+        Log lines come first, so that what is lost at the very end is still said there.
+        """
         known_error_codes.register(error_codes or {})
         self._undo.callback(known_error_codes.forget)
-        projections = self._projections(registry or _default_registry())
-        records, write = self._records()
-        recorder = self._recorder(projections, records)
-        self._undo.callback(activate, activate(recorder))
+        write = self._line_writer()
         self._undo.callback(log_context.install())
         if log_lines and write is not None:
             self._undo.callback(_log_through(write, self.settings, self.masker))
+        projections = self._projections(registry or _default_registry())
+        recorder = self._recorder(projections, self._records(write))
+        self._undo.callback(activate, activate(recorder))
         if instrument:
             self._undo.callback(_instrument(self.settings, self.lifecycle))
         if self.settings.heartbeat:
@@ -149,19 +152,21 @@ class Runtime:
         self._undo.callback(server.server_close)
         self._undo.callback(server.shutdown)
 
-    def _records(self) -> tuple[list[Sink], Callable[[bytes], None] | None]:
-        sinks: list[Sink] = []
-        if self.settings.otlp_events is not None:
-            sinks.append(self._otlp_sink(self.settings.otlp_events))
-        target = self.settings.json_lines or ("none" if sinks else "stderr")
+    def _line_writer(self) -> Callable[[bytes], None] | None:
+        """Return what writes a JSON line: to stderr where nothing is configured, None where only OTLP is."""
+        target = self.settings.json_lines or ("none" if self.settings.otlp_events else "stderr")
         if target == "none":
-            return sinks, None
-        writer = _line_writer(target)
+            return None
+        writer = _open(target)
         self._after_fork.append(writer.after_fork)
         self._undo.callback(writer.close)
+        return writer.write
+
+    def _records(self, write: Callable[[bytes], None] | None) -> list[Sink]:
         from otel_orders.sinks.json_lines import JsonLineSink  # noqa: PLC0415
 
-        return [*sinks, JsonLineSink(writer.write)], writer.write
+        sinks: list[Sink] = [] if write is None else [JsonLineSink(write)]
+        return sinks if self.settings.otlp_events is None else [*sinks, self._otlp_sink(self.settings.otlp_events)]
 
     def _otlp_sink(self, protocol: str) -> Sink:
         from otel_orders import providers  # noqa: PLC0415
@@ -252,7 +257,7 @@ def _register(registry: CollectorRegistry, collector: Collector) -> None:
         raise ConfigurationError(f"registry: another metric has a name of ours: {error}") from None
 
 
-def _line_writer(target: str) -> LineWriter:
+def _open(target: str) -> LineWriter:
     try:
         return LineWriter(target)
     except OSError as error:

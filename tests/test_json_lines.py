@@ -224,3 +224,30 @@ def test_lines_of_many_threads_stay_whole(file: Path) -> None:
     writer.close()
     written = file.read_bytes().splitlines(keepends=True)
     assert sorted(written) == sorted(lines * 50)
+
+
+def test_a_signal_handler_that_writes_in_the_middle_of_a_write_does_not_wait_for_itself(file: Path) -> None:
+    writer = LineWriter(str(file))
+    with writer._lock:  # where the handler finds its own thread
+        writer.write(b"written\n")
+    writer.close()
+    assert file.read_bytes() == b"written\n"
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_that_it_does_not_have(file: Path) -> None:
+    writer, held, done = LineWriter(str(file)), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with writer._lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    writer.after_fork()
+    writer.write(b"written\n")
+    done.set()
+    thread.join()
+    writer.close()
+    assert file.read_bytes() == b"written\n"

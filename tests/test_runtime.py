@@ -3,12 +3,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
 import textwrap
-import time
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +91,7 @@ def test_configure_makes_every_projection(file: Path, registry: CollectorRegistr
     with transition_context("A-1", "SHIPPED", from_status="PACKAGING"):
         logging.getLogger("third.party").warning("packed")
         structlog.get_logger().info("labelled")
-    record_, packed, labelled = (lines(file, name)[0] for name in ("order.status_changed", None, None))
+    (record_,) = lines(file, names.STATUS_CHANGED)
     packed, labelled = (next(line for line in lines(file) if line.get("event") == name) for name in ("packed", "labelled"))
     assert {line["order_id"] for line in (record_, packed, labelled)} == {"A-1"}
     assert {line["service"] for line in (record_, packed, labelled)} == {"mes"}
@@ -150,11 +149,10 @@ def test_ordinary_log_lines_can_stay_where_they_are(file: Path, registry: Collec
 def test_instrumentation_is_switched_on_and_off_again(file: Path, registry: CollectorRegistry) -> None:  # noqa: ARG001
     import httpx  # noqa: PLC0415
 
-    before = httpx.HTTPTransport.handle_request, httpx.Client.send
     configure("mes", registry=registry)
-    assert (httpx.HTTPTransport.handle_request, httpx.Client.send) != before
+    assert hasattr(httpx.HTTPTransport.handle_request, "__wrapped__")
     otel_orders.shutdown()
-    assert (httpx.HTTPTransport.handle_request, httpx.Client.send) == before
+    assert not hasattr(httpx.HTTPTransport.handle_request, "__wrapped__")
 
 
 def test_a_heartbeat_says_who_is_alive(
@@ -169,9 +167,7 @@ def test_a_heartbeat_says_who_is_alive(
     assert (first["service"], first["env"], first["role"]) == ("mes", "dev", "worker")
     assert first["instance"] == f"{socket.gethostname()}:{os.getpid()}"
     otel_orders.shutdown()
-    count = len(lines(file))
-    assert len(lines(file)) == count
-    assert not [thread for thread in __import__("threading").enumerate() if "heartbeat" in thread.name]
+    assert not [thread for thread in threading.enumerate() if "heartbeat" in thread.name]
 
 
 def test_metrics_are_served_where_a_service_has_no_page_of_its_own(
@@ -352,6 +348,8 @@ def test_a_processor_that_cannot_be_masked_is_named(
 
 # Over OTLP, in a process of its own: the global provider can be set only once.
 
+NO_LINES = {"OTEL_ORDERS_JSON_LINES": "/dev/null"}
+
 SERVICE = """
     import logging, os, sys, time
     import otel_orders
@@ -395,7 +393,7 @@ def test_spans_and_events_arrive_at_the_endpoint_masked(tmp_path: Path) -> None:
 
 def test_event_records_survive_a_sampler_that_keeps_no_span() -> None:
     with receiver() as received:
-        ran = python(SERVICE, OTEL_EXPORTER_OTLP_ENDPOINT=received.url, OTEL_TRACES_SAMPLER="always_off")
+        ran = python(SERVICE, OTEL_EXPORTER_OTLP_ENDPOINT=received.url, OTEL_TRACES_SAMPLER="always_off", **NO_LINES)
         assert (ran.returncode, ran.stderr) == (0, "")
     assert received.spans == []
     assert [attributes(found)["order_id"] for found in received.records] == ["4711"]
@@ -410,7 +408,7 @@ def test_our_own_provider_works_again_after_a_shutdown() -> None:
     with otel_orders.transition_context("4712", "SHIPPED"): pass
     """
     with receiver() as received:
-        ran = python(textwrap.dedent(SERVICE) + textwrap.dedent(again), OTEL_EXPORTER_OTLP_ENDPOINT=received.url)
+        ran = python(textwrap.dedent(SERVICE) + textwrap.dedent(again), OTEL_EXPORTER_OTLP_ENDPOINT=received.url, **NO_LINES)
         assert (ran.returncode, ran.stderr) == (0, "")
     moved = [attributes(span)["order_id"] for span in received.spans if span.name == "transition SHIPPED"]
     assert moved == ["4711", "4712"]
@@ -454,7 +452,7 @@ def test_an_unreachable_endpoint_costs_no_event_of_the_file_and_no_long_shutdown
     assert [line["order_id"] for line in lines(path, names.STATUS_CHANGED)] == ["4711"]
     assert "'otlp_logs': 1.0" in faults
     assert "'traces': " in faults
-    assert len([line for line in lines(path) if line["logger"] == "otel_orders" and "otlp_logs" in line["event"]]) == 1
+    assert len([line for line in lines(path) if line.get("logger") == "otel_orders" and "otlp_logs" in line["event"]]) == 1
 
 
 # Forks.
@@ -549,23 +547,6 @@ def test_a_full_disk_is_counted_and_the_service_goes_on(
     assert registry.get_sample_value(names.TRANSITIONS, labels) == 1
     assert counted.faults()["json_lines"] == 1
     assert registry.get_sample_value(names.SINK_FAILURES, {"sink": "json_lines"}) >= 1  # type: ignore[operator]
-
-
-def test_a_signal_handler_that_records_does_not_lock_the_service_up(file: Path, registry: CollectorRegistry) -> None:
-    start(registry, log_lines=False)
-    before = signal.signal(signal.SIGALRM, lambda *_: record("handler", "SHIPPED"))
-    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    try:
-        until = time.monotonic() + 0.5
-        while time.monotonic() < until:
-            active()._all[-1].emit(otel_orders.testing_event())  # type: ignore[attr-defined]
-    except AttributeError:
-        for _ in range(2000):
-            record("main", "SHIPPED")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert {"main", "handler"} <= {line["order_id"] for line in lines(file, names.STATUS_CHANGED)}
 
 
 def test_the_default_registry_is_prometheus_clients_own(file: Path) -> None:  # noqa: ARG001

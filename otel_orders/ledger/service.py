@@ -11,6 +11,7 @@ from otel_orders.ledger.follow import Follower
 from otel_orders.ledger.kept import unpack
 from otel_orders.ledger.metrics import LedgerCollector
 from otel_orders.ledger.model import Plan
+from otel_orders.ledger.outbox import OutboxFollower
 from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.store import LIFECYCLE, Batch
 from otel_orders.ledger.store.sqlite import SqliteStore
@@ -23,23 +24,25 @@ if TYPE_CHECKING:
     from otel_orders.ledger.store import Received, Store
     from otel_orders.lifecycle import Lifecycle
 
+SQLITE = "sqlite:///"
 ENV = "env"
 """Key under which the store keeps the one environment that it serves."""
 
 
 def open_store(url: str) -> Store:
     """Open the store at *url*: ``sqlite:///PATH``.  Raises ConfigurationError, StoreError."""
-    scheme, separator, path = url.partition(":///")
-    if scheme != "sqlite" or not separator or not path:
-        raise ConfigurationError(f"--store {url!r}: expected sqlite:///PATH")
+    path = url.removeprefix(SQLITE)
+    if not url.startswith(SQLITE) or not path:
+        raise ConfigurationError(f"--store {url!r}: expected {SQLITE}PATH")
     return SqliteStore(path)
 
 
 class Ledger:
     """The ledger of one environment.
 
-    env: the only one whose events it keeps.  follow: paths of JSON line files.  on_event: called with each event that
-    came and its result, once it is on disk.  Raises ConfigurationError where the store belongs to another environment.
+    env: the only one whose events it keeps.  follow: JSON line files, and SQLite files with an outbox table as
+    ``sqlite:///PATH``.  on_event: called with each event that came and its result, once it is on disk.  Raises
+    ConfigurationError where the store belongs to another environment.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Ledger:
         self._claim(batch)
         self.writer = Writer(batch, on_event)
         self.metrics = LedgerCollector(store, self.plan, self.writer)
-        self._followers = [Follower(path, store, self.writer, self.new_reading) for path in follow]
+        self._followers = [self._follower(source) for source in follow]
 
     def new_reading(self) -> Reading:
         """Return what a request is read into."""
@@ -88,6 +91,10 @@ class Ledger:
             follower.close()
         self.writer.close()
         self._store.close()
+
+    def _follower(self, source: str) -> Follower | OutboxFollower:
+        kind, path = (OutboxFollower, source.removeprefix(SQLITE)) if source.startswith(SQLITE) else (Follower, source)
+        return kind(path, self._store, self.writer, self.new_reading)
 
     def _claim(self, batch: Batch) -> None:
         """Take the store for this environment, and fold its orders under this lifecycle if they are not yet."""

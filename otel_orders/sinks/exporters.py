@@ -5,7 +5,7 @@ Knows nothing of events.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -14,17 +14,46 @@ from opentelemetry.trace import Link, Status
 from otel_orders.faults import count_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.sdk.trace import Event as SpanEvent
 
     from otel_orders.privacy import Masker
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 FAULT = "traces"
 """The source under which lost spans are counted."""
 
 SHUTDOWN_SECONDS = 2.5
 """Longest time that the shutdown of one batch processor takes."""
+
+
+class Sending:
+    """Counts what an exporter loses: what it cannot send, and what it still holds when it is given up."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._held = 0
+
+    def through(self, export: Callable[[Sequence[T]], R], batch: Sequence[T]) -> R | None:
+        """Export *batch*; return the result, None where *export* raised."""
+        self._held, result = len(batch), None
+        error: Exception = ConnectionError()
+        try:
+            result = export(batch)
+        except Exception as caught:
+            error = caught
+        if getattr(result, "name", None) != "SUCCESS" and (lost := self.give_up()):
+            count_failure(self._source, error, lost)
+        self._held = 0
+        return result
+
+    def give_up(self) -> int:
+        """Return how many are held, for the caller to count."""
+        held, self._held = self._held, 0
+        return held
 
 
 class MaskingSpanExporter(SpanExporter):
@@ -35,19 +64,13 @@ class MaskingSpanExporter(SpanExporter):
 
     def __init__(self, exporter: SpanExporter, masker: Masker) -> None:
         self.exporter = exporter
+        self.sending = Sending(FAULT)
         self._masker = masker
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export masked copies of *spans*."""
         kept = [copy for span in spans if (copy := self._copy(span)) is not None]
-        try:
-            result = self.exporter.export(kept)
-        except Exception as error:
-            count_failure(FAULT, error, len(kept))
-            return SpanExportResult.FAILURE
-        if result is not SpanExportResult.SUCCESS:
-            count_failure(FAULT, ConnectionError(), len(kept))
-        return result
+        return self.sending.through(self.exporter.export, kept) or SpanExportResult.FAILURE
 
     def _copy(self, span: ReadableSpan) -> ReadableSpan | None:
         try:
@@ -101,5 +124,5 @@ def shut_down(processor: Any, source: str) -> None:
     """
     batches = processor._batch_processor  # noqa: SLF001 - the SDK has no public way
     batches.shutdown(timeout_millis=int(SHUTDOWN_SECONDS * 1000))
-    if lost := len(batches._queue):  # noqa: SLF001
+    if lost := len(batches._queue) + batches._exporter.sending.give_up():  # noqa: SLF001
         count_failure(source, TimeoutError(), lost)

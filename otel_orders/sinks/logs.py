@@ -16,7 +16,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from otel_orders import names
 from otel_orders.event import StatusEvent, TransitionFailed
 from otel_orders.faults import count_failure
-from otel_orders.sinks.exporters import shut_down
+from otel_orders.sinks.exporters import Sending, shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,18 +77,12 @@ class CountingExporter(LogRecordExporter):
     """Counts what *exporter* could not send."""
 
     def __init__(self, exporter: LogRecordExporter) -> None:
+        self.sending = Sending(OtlpLogSink.name)
         self._exporter = exporter
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Export *batch*."""
-        try:
-            result = self._exporter.export(batch)
-        except Exception as error:
-            count_failure(OtlpLogSink.name, error, len(batch))
-            return LogRecordExportResult.FAILURE
-        if result is not LogRecordExportResult.SUCCESS:
-            count_failure(OtlpLogSink.name, ConnectionError(), len(batch))
-        return result
+        return self.sending.through(self._exporter.export, batch) or LogRecordExportResult.FAILURE
 
     def shutdown(self) -> None:
         """Shut the wrapped exporter down."""

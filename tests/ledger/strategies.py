@@ -24,6 +24,7 @@ PLAN = Plan(LIFECYCLE)
 
 PAUSES = (0, 1, SECOND, 4 * SECOND, 10 * SECOND, 10 * SECOND + 1, 11 * SECOND, MINUTE, 5 * MINUTE, HOUR, DAY, 9 * DAY)
 SKEWS = (*[0] * 6, -1, 3 * SECOND, -4 * SECOND, -9 * SECOND, -30 * SECOND, -2 * HOUR)
+WHAT = (*["move"] * 8, "leap", "nameless", "again", "observed", "failed", "message", "self")
 OTHER_STATUSES = ("MYSTERY", "ANOTHER")
 PARTNERS = (None, None, "acme", "globex", "some-shop")
 
@@ -43,21 +44,28 @@ def path(*statuses: str, start: int = START, pause: int = MINUTE, **fields: Any)
 
 
 @st.composite
-def histories(draw: Callable[..., Any], max_size: int = 12) -> list[Kept]:
-    """Draw one order's events, in the order that they really happened."""
+def histories(
+    draw: Callable[..., Any],
+    max_size: int = 12,
+    *,
+    pauses: tuple[int, ...] = PAUSES,
+    skews: tuple[int, ...] = SKEWS,
+    what: tuple[str, ...] = WHAT,
+) -> list[Kept]:
+    """Draw one order's events, in the order that they really happened; *what* may happen next."""
     events: list[Kept] = []
     status: str | None = None
     at = START
     with_versions = draw(st.sampled_from(("none", "none", "some", "all")))
     for place in range(draw(st.integers(1, max_size))):
-        at += draw(st.sampled_from(PAUSES))
-        kind, left, to = draw(_moves(status))
+        at += draw(st.sampled_from(pauses))
+        kind, left, to = draw(_moves(status, what))
         versioned = with_versions == "all" or (with_versions == "some" and draw(st.booleans()))
         events.append(
             Kept(
                 id=bytes([draw(st.integers(0, 3))]) * 15 + bytes([place]),
                 kind=kind,
-                at=at + draw(st.sampled_from(SKEWS)),
+                at=at + draw(st.sampled_from(skews)),
                 to=to,
                 left=left,
                 service=draw(st.sampled_from(("shop-api", "mes-api"))),
@@ -67,16 +75,15 @@ def histories(draw: Callable[..., Any], max_size: int = 12) -> list[Kept]:
         )
         if kind in (CHANGED, OBSERVED):
             status = to
-    lost = draw(st.sets(st.integers(0, len(events) - 1), max_size=2))
-    return [one for place, one in enumerate(events) if place not in lost] or events
+    return events
 
 
 @st.composite
-def _moves(draw: Callable[..., Any], status: str | None) -> tuple[int, str | None, str]:
+def _moves(draw: Callable[..., Any], status: str | None, choice: tuple[str, ...]) -> tuple[int, str | None, str]:
     """Draw what happens to an order in *status*: its kind, from_status and to_status."""
     known = LIFECYCLE.status(status or "")
     legal = known.next if known and known.next else ("INITIATED", "SUBMITTED")
-    what = draw(st.sampled_from((*["move"] * 8, "leap", "nameless", "again", "observed", "failed", "message", "self")))
+    what = draw(st.sampled_from(choice))
     if what == "move":
         return CHANGED, status, draw(st.sampled_from(legal))
     if what == "leap":
@@ -99,6 +106,8 @@ def _moves(draw: Callable[..., Any], status: str | None) -> tuple[int, str | Non
 def arrivals(draw: Callable[..., Any], max_size: int = 12) -> tuple[list[Kept], list[list[Kept]]]:
     """Draw one order's events, and the batches in which they come: in any order, some twice."""
     events = draw(histories(max_size))
+    lost = draw(st.sets(st.sampled_from(events), max_size=2)) if len(events) > 2 else set()
+    events = [one for one in events if one not in lost]
     again = draw(st.lists(st.sampled_from(events), max_size=4))
     return events, draw(batches(draw(st.permutations([*events, *again]))))
 

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from otel_orders import names
 from otel_orders.ledger import apply, model
-from otel_orders.ledger.chain import chained
 from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, pack, unpack
 from otel_orders.ledger.totals import Delta, edges
 from tests.ledger.reference import truth
-from tests.ledger.strategies import DAY, HOUR, LIFECYCLE, MINUTE, PLAN, SECOND, START, arrivals, event, histories, path
+from tests.ledger.strategies import DAY, HOUR, LIFECYCLE, MINUTE, PLAN, SECOND, START, WHAT, arrivals, event, histories, path
 
 if TYPE_CHECKING:
     from otel_orders.ledger.kept import Fact, Kept, Order
@@ -94,7 +93,8 @@ def test_totals_are_the_facts_and_the_debt_whatever_came_between_the_sweeps(
     drawn: tuple[list[Kept], list[list[Kept]]], sweeps: list[int]
 ) -> None:
     _, batches = drawn
-    ledger, came, now = Ledger(), list[Kept](), START
+    ledger, now = Ledger(), START
+    came: list[Kept] = []
     for place, batch in enumerate(batches):
         ledger.take(*batch)
         came += batch
@@ -108,7 +108,8 @@ def test_totals_are_the_facts_and_the_debt_whatever_came_between_the_sweeps(
 @given(arrivals())
 def test_corrections_are_the_facts_that_were_withdrawn(drawn: tuple[list[Kept], list[list[Kept]]]) -> None:
     _, batches = drawn
-    ledger, came, withdrawn = Ledger(), list[Kept](), 0
+    ledger, withdrawn = Ledger(), 0
+    came: list[Kept] = []
     for batch in batches:
         before = truth(came, 0, PLAN).facts
         came = list({one.id: one for one in [*came, *batch]}.values())
@@ -118,21 +119,21 @@ def test_corrections_are_the_facts_that_were_withdrawn(drawn: tuple[list[Kept], 
     assert corrected == withdrawn
 
 
-@given(histories(), st.lists(SWEEPS))
-def test_events_that_come_as_they_happened_correct_nothing(events: list[Kept], pauses: list[int]) -> None:
-    ordered = [one for one, _, _ in chained([e for e in events if e.kind in (CHANGED, OBSERVED)], PLAN.rank)]
-    ordered = [one for one in ordered if one.left is not None or one is ordered[0]]
+@pytest.mark.parametrize(
+    ("pauses", "what"),
+    [
+        pytest.param((11 * SECOND, MINUTE, HOUR, 9 * DAY), WHAT, id="whatever happens, well apart"),
+        pytest.param((1, SECOND, MINUTE, HOUR, 9 * DAY), ("move", "failed", "message", "self"), id="a chain, close by"),
+    ],
+)
+@given(drawn=st.data())
+def test_events_that_come_as_they_happened_correct_nothing(
+    drawn: st.DataObject, pauses: tuple[int, ...], what: tuple[str, ...]
+) -> None:
     ledger = Ledger()
-    latest = 0
-    for place, one in enumerate(sorted(ordered, key=lambda one: one.at)):
-        latest = max(latest, one.at)
+    for one in drawn.draw(histories(pauses=pauses, skews=(0,), what=what)):
         ledger.take(one)
-        if place < len(pauses):
-            ledger.sweep(latest)
-    assert ledger.order.debt == [] or _not_alone(ordered)
-
-
-def _not_alone(ordered: list[Kept]) -> bool:
-    """Whether some events stand within the skew of clocks, so that a later one may say what an earlier one meant."""
-    times = sorted(one.at for one in ordered)
-    return any(later - earlier <= 10 * SECOND for earlier, later in zip(times, times[1:], strict=False))
+        if drawn.draw(st.booleans()):
+            ledger.sweep(one.at)
+    assert ledger.order.debt == []
+    assert not [series for series in ledger.totals if series[0] == names.CORRECTIONS]
