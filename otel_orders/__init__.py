@@ -8,9 +8,9 @@ from otel_orders.outbox import SCHEMA as OUTBOX_SCHEMA
 from otel_orders.runtime import Runtime, configure, shutdown
 from otel_orders.transition import Move, order_context, record, transition, transition_context
 
-__all__ = [
-    "OUTBOX_SCHEMA",
+__all__ = [  # noqa: RUF022 - as sorted() sorts
     "Move",
+    "OUTBOX_SCHEMA",
     "Runtime",
     "configure",
     "current_order",

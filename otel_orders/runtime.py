@@ -18,7 +18,7 @@ from otel_orders.errors import ConfigurationError
 from otel_orders.event import Heartbeat, new_event_id
 from otel_orders.faults import count_failure, failures
 from otel_orders.json_lines import LineWriter
-from otel_orders.lifecycle import Lifecycle, load_lifecycle
+from otel_orders.lifecycle_model import Lifecycle
 from otel_orders.privacy import Masker
 from otel_orders.recorder import Recorder, activate
 from otel_orders.settings import Settings, read_settings
@@ -240,8 +240,11 @@ def _after_fork() -> None:
 def _read_lifecycle(given: Lifecycle | str | os.PathLike[str] | None, settings: Settings) -> Lifecycle | None:
     if isinstance(given, Lifecycle):
         return given
-    path = given or settings.lifecycle
-    return load_lifecycle(path) if path else None
+    if (path := given or settings.lifecycle) is None:
+        return None
+    from otel_orders.lifecycle import load_lifecycle  # noqa: PLC0415 - the YAML reader, only where there is a file
+
+    return load_lifecycle(path)
 
 
 def _default_registry() -> CollectorRegistry:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import msgspec
 
 from otel_orders.errors import ConfigurationError
-from otel_orders.lifecycle import Duration, parse_duration
+from otel_orders.notation import Duration, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -192,7 +192,7 @@ class Move(OrderScope):
         self._skipped = True
 
     def set(self, **attributes: object) -> None:
-        """Add *attributes* to the event: at most 32 in all, strings of at most 256 characters, no names of its fields."""
+        """Add *attributes* to the event: at most 32, strings of at most 256 characters, no names of its own fields."""
         self._attributes = {**(self._attributes or {}), **attributes}
 
     def outbox(self, connection: Any) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -11,9 +11,6 @@ from otel_orders.faults import count_failure
 from otel_orders.privacy import Masker
 from otel_orders.recorder import Recorder, activate, active
 from tests.sinks.memory import Counted
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 BEAT = Heartbeat(event_id="0" * 32, service="mes", env="test", occurred_at=1, instance="host:1")
 
@@ -31,9 +28,8 @@ class Kept:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "_said", {})
-    yield
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])
@@ -74,7 +70,7 @@ def test_a_fault_is_logged_once_a_minute_for_each_source_and_without_its_text(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(faults.time, "monotonic", lambda: now)
+    monkeypatch.setattr("otel_orders.faults.time.monotonic", lambda: now)
     for seconds in (0.0, 59.0, 61.0):
         now = 1000.0 + seconds
         count_failure("traces", ValueError("Ivan Petrov"))

@@ -23,6 +23,7 @@ import otel_orders
 from otel_orders import configure, names, order_context, record, runtime, transition, transition_context
 from otel_orders.errors import ConfigurationError, LifecycleError
 from otel_orders.recorder import active
+from otel_orders.sinks import exporters
 from tests.sinks.memory import Counted, added, global_provider
 from tests.sinks.receiver import attributes, receiver, wait_for
 
@@ -92,7 +93,9 @@ def test_configure_makes_every_projection(file: Path, registry: CollectorRegistr
         logging.getLogger("third.party").warning("packed")
         structlog.get_logger().info("labelled")
     (record_,) = lines(file, names.STATUS_CHANGED)
-    packed, labelled = (next(line for line in lines(file) if line.get("event") == name) for name in ("packed", "labelled"))
+    packed, labelled = (
+        next(line for line in lines(file) if line.get("event") == name) for name in ("packed", "labelled")
+    )
     assert {line["order_id"] for line in (record_, packed, labelled)} == {"A-1"}
     assert {line["service"] for line in (record_, packed, labelled)} == {"mes"}
     labels = {"service_name": "mes", "from_status": "PACKAGING", "to_status": "SHIPPED"}
@@ -146,7 +149,8 @@ def test_ordinary_log_lines_can_stay_where_they_are(file: Path, registry: Collec
     assert [line.get("event") for line in lines(file) if line.get("event_type") != names.HEARTBEAT] == [None]
 
 
-def test_instrumentation_is_switched_on_and_off_again(file: Path, registry: CollectorRegistry) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("file")
+def test_instrumentation_is_switched_on_and_off_again(registry: CollectorRegistry) -> None:
     import httpx  # noqa: PLC0415
 
     configure("mes", registry=registry)
@@ -170,8 +174,9 @@ def test_a_heartbeat_says_who_is_alive(
     assert not [thread for thread in threading.enumerate() if "heartbeat" in thread.name]
 
 
+@pytest.mark.usefixtures("file")
 def test_metrics_are_served_where_a_service_has_no_page_of_its_own(
-    file: Path, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch  # noqa: ARG001
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -191,8 +196,11 @@ def test_metrics_are_served_where_a_service_has_no_page_of_its_own(
 
 def test_a_mistake_switches_nothing_on(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_ORDERS_JSON_LINES", "/no/such/folder/orders.jsonl")
-    with everything_put_back(registry), pytest.raises(
-        ConfigurationError, match="OTEL_ORDERS_JSON_LINES='/no/such/folder/orders.jsonl': cannot be written: No such file"
+    with (
+        everything_put_back(registry),
+        pytest.raises(
+            ConfigurationError, match=r"OTEL_ORDERS_JSON_LINES='/no/such/.*': cannot be written: No such file"
+        ),
     ):
         start(registry)
 
@@ -206,16 +214,16 @@ def test_a_wrong_value_names_its_variable(
         start(registry)
 
 
-def test_a_port_that_is_taken_is_said(
-    file: Path, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch  # noqa: ARG001
-) -> None:
+@pytest.mark.usefixtures("file")
+def test_a_port_that_is_taken_is_said(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, everything_put_back(registry):
         monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(taken.getsockname()[1]))
-        with pytest.raises(ConfigurationError, match="OTEL_EXPORTER_PROMETHEUS_PORT=.*in use; expected a free port"):
+        with pytest.raises(ConfigurationError, match=r"OTEL_EXPORTER_PROMETHEUS_PORT=.*in use; expected a free port"):
             start(registry)
 
 
-def test_a_metric_that_has_a_name_of_ours_is_said(file: Path, registry: CollectorRegistry) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("file")
+def test_a_metric_that_has_a_name_of_ours_is_said(registry: CollectorRegistry) -> None:
     Counter(names.TRANSITIONS, "Theirs.", registry=registry)
     with pytest.raises(ConfigurationError, match="another metric has a name of ours"):
         start(registry)
@@ -306,8 +314,9 @@ def test_what_happens_after_shutdown_goes_nowhere(file: Path, registry: Collecto
 
 
 @pytest.mark.parametrize("kind", [SimpleSpanProcessor, BatchSpanProcessor])
+@pytest.mark.usefixtures("file")
 def test_a_provider_that_was_there_is_kept_and_its_exporters_get_masked_spans(
-    kind: Callable[..., Any], file: Path, registry: CollectorRegistry  # noqa: ARG001
+    kind: Callable[..., Any], registry: CollectorRegistry
 ) -> None:
     exporter = InMemorySpanExporter()
     processor = kind(exporter)
@@ -330,8 +339,9 @@ def test_a_provider_that_was_there_is_kept_and_its_exporters_get_masked_spans(
     assert after.name == "after@b.com", "it is the application's own exporter again"
 
 
+@pytest.mark.usefixtures("file")
 def test_a_processor_that_cannot_be_masked_is_named(
-    file: Path, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture  # noqa: ARG001
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Homemade(SimpleSpanProcessor):
         def __init__(self) -> None:
@@ -380,7 +390,9 @@ def test_spans_and_events_arrive_at_the_endpoint_masked(tmp_path: Path) -> None:
     span = spans["transition SHIPPED"]
     assert (span["email"], event["email"], span["cents"]) == ("[email]", "[email]", 5)
     assert span["event_id"] == event["event_id"]
-    assert received.records[0].span_id == next(one.span_id for one in received.spans if one.name == "transition SHIPPED")
+    assert received.records[0].span_id == next(
+        one.span_id for one in received.spans if one.name == "transition SHIPPED"
+    )
     about = {
         "service.name": "mes",
         "service.instance.id": "mes-1",
@@ -408,7 +420,9 @@ def test_our_own_provider_works_again_after_a_shutdown() -> None:
     with otel_orders.transition_context("4712", "SHIPPED"): pass
     """
     with receiver() as received:
-        ran = python(textwrap.dedent(SERVICE) + textwrap.dedent(again), OTEL_EXPORTER_OTLP_ENDPOINT=received.url, **NO_LINES)
+        ran = python(
+            textwrap.dedent(SERVICE) + textwrap.dedent(again), OTEL_EXPORTER_OTLP_ENDPOINT=received.url, **NO_LINES
+        )
         assert (ran.returncode, ran.stderr) == (0, "")
     moved = [attributes(span)["order_id"] for span in received.spans if span.name == "transition SHIPPED"]
     assert moved == ["4711", "4712"]
@@ -417,6 +431,9 @@ def test_our_own_provider_works_again_after_a_shutdown() -> None:
 
 
 UNREACHABLE = """
+    from otel_orders import runtime as limits
+    from otel_orders.sinks import exporters
+    limits.FLUSH_SECONDS = exporters.SHUTDOWN_SECONDS = 1.0
     before = time.monotonic()
     runtime.flush()
     flushed = time.monotonic()
@@ -425,6 +442,15 @@ UNREACHABLE = """
     from otel_orders.faults import failures
     print({s.labels["sink"]: s.value for m in failures().collect() for s in m.samples if s.name.endswith("_total")})
 """
+
+
+SLACK = 2.0
+"""Seconds that a busy machine may add."""
+
+
+def test_the_real_limits_are_a_few_seconds() -> None:
+    assert runtime.FLUSH_SECONDS <= 5
+    assert 2 * exporters.SHUTDOWN_SECONDS <= 5
 
 
 @pytest.mark.slow
@@ -447,12 +473,14 @@ def test_an_unreachable_endpoint_costs_no_event_of_the_file_and_no_long_shutdown
     assert ran.returncode == 0, ran.stderr
     times, faults = ran.stdout.splitlines()
     flush, shutdown = map(float, times.split())
-    assert flush < runtime.FLUSH_SECONDS + 2
-    assert shutdown < 7
+    assert flush < 1 + SLACK
+    assert shutdown < 2 * 1 + SLACK, "spans and events, one after the other"
     assert [line["order_id"] for line in lines(path, names.STATUS_CHANGED)] == ["4711"]
     assert "'otlp_logs': 1.0" in faults
     assert "'traces': " in faults
-    assert len([line for line in lines(path) if line.get("logger") == "otel_orders" and "otlp_logs" in line["event"]]) == 1
+    assert (
+        len([line for line in lines(path) if line.get("logger") == "otel_orders" and "otlp_logs" in line["event"]]) == 1
+    )
 
 
 # Forks.
@@ -549,7 +577,8 @@ def test_a_full_disk_is_counted_and_the_service_goes_on(
     assert registry.get_sample_value(names.SINK_FAILURES, {"sink": "json_lines"}) >= 1  # type: ignore[operator]
 
 
-def test_the_default_registry_is_prometheus_clients_own(file: Path) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("file")
+def test_the_default_registry_is_prometheus_clients_own() -> None:
     configure("mes", instrument=False)
     assert names.TRANSITIONS.removesuffix("_total") in {family.name for family in REGISTRY.collect()}
     otel_orders.shutdown()

@@ -54,7 +54,7 @@ class Broken(Exception):  # noqa: N818
         raise RuntimeError("no code")
 
 
-class Status(str, Enum):
+class Status(str, Enum):  # noqa: UP042 - the form that many applications have
     SHIPPED = "SHIPPED"
 
 
@@ -136,7 +136,7 @@ def test_a_status_may_be_an_enum(events: list[StatusChanged]) -> None:
 def test_a_skipped_block_records_nothing(events: list[Any]) -> None:
     with transition_context("A-1", "SHIPPED") as move:
         move.skip()
-    with pytest.raises(ValueError, match="late"), transition_context("A-1", "SHIPPED") as move:
+    with pytest.raises(ValueError, match="late"), transition_context("A-1", "SHIPPED") as move:  # noqa: PT012
         move.skip()
         raise ValueError("late")
     assert events == []
@@ -245,10 +245,10 @@ def test_there_are_never_more_than_50_codes() -> None:
 
 
 def test_a_code_is_bounded_in_length() -> None:
-    class Long(Exception):
+    class LongError(Exception):
         error_code = "x" * 1000
 
-    assert ErrorCodes().of(Long()) == "x" * 256
+    assert ErrorCodes().of(LongError()) == "x" * 256
 
 
 # The current order.
@@ -460,9 +460,7 @@ def test_the_outbox_row_is_there_exactly_if_the_transaction_commits(
     assert events == [], "the ledger follows the table; the same event is not sent on another way too"
 
 
-def test_an_outboxed_transition_still_has_its_span(
-    database: sqlite3.Connection, spans: InMemorySpanExporter
-) -> None:
+def test_an_outboxed_transition_still_has_its_span(database: sqlite3.Connection, spans: InMemorySpanExporter) -> None:
     ship(database)
     (span,) = spans.get_finished_spans()
     assert (span.attributes or {})["event_id"] == versioned_event_id("A-1", 3, "SHIPPED")
@@ -493,7 +491,7 @@ def test_where_the_row_cannot_be_written_the_event_is_sent_as_usual(
 def test_a_block_that_fails_after_its_outbox_is_recorded_as_failed(
     database: sqlite3.Connection, events: list[Any]
 ) -> None:
-    with pytest.raises(ValueError, match="late"), transition_context("A-1", "SHIPPED") as move:
+    with pytest.raises(ValueError, match="late"), transition_context("A-1", "SHIPPED") as move:  # noqa: PT012
         move.outbox(database)
         raise ValueError("late")
     database.rollback()

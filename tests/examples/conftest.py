@@ -25,7 +25,7 @@ def running(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     settings = {"OTEL_ORDERS_JSON_LINES": str(events_file), "MES_CASTING_SECONDS": "0"}
     with own_corner(broker) as amqp_url, Services(folder, settings) as services:
         pipeline = Pipeline(services, folder, amqp_url)
-        pipeline.start_pricing_workers(1)
+        workers = pipeline.start_pricing_workers(1)
         parameters = pika.URLParameters(amqp_url)
         parameters.heartbeat = 0  # nobody answers for this connection between two tests
         with (
@@ -35,4 +35,4 @@ def running(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         ):
             channel = connection.channel()
             channel.confirm_delivery()
-            yield Running(pipeline, shop, b2b, channel, events_file)
+            yield Running(pipeline, workers, shop, b2b, channel, events_file)

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     import httpx
 
     from examples.order_pipeline.scenarios.pipeline import Pipeline
+    from examples.order_pipeline.scenarios.processes import Service
 
 
 class Running(NamedTuple):
     """The pipeline, clients for it, and what its services recorded."""
 
     pipeline: Pipeline
+    workers: list[Service]
     shop: httpx.Client
     b2b: httpx.Client
     channel: Any

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
 from examples.order_pipeline.messages import OrderApproved, OrderPriced, OrderShipped, PricingRequested
+from examples.order_pipeline.scenarios.models import ring, stl
 from examples.order_pipeline.topology import DEAD_LETTER_QUEUE
 from tests.examples.running import eventually
 
@@ -65,3 +68,16 @@ def test_a_message_that_can_never_succeed_goes_to_the_dead_letters(
     eventually(dead)
     assert found == [body]
     closed_order(running)  # and everybody still works
+
+
+def test_an_order_survives_the_worker_that_priced_it(running: Running) -> None:
+    order_id = running.create()
+    running.upload(order_id, stl(ring(500, 600))).raise_for_status()
+    running.submit(order_id).raise_for_status()
+    eventually(lambda: running.channel.queue_declare("pricing.requests", passive=True).method.message_count == 0)
+    os.kill(running.workers.pop().pid, signal.SIGKILL)
+    assert running.statuses(order_id) == ["INITIATED", "FILE_UPLOADED", "SUBMITTED"]
+
+    running.workers.extend(running.pipeline.start_pricing_workers(1))
+    running.wait_for(order_id, "CLOSED")
+    assert running.statuses(order_id).count("PRICE_CALCULATED") == 1

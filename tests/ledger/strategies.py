@@ -1,4 +1,4 @@
-"""Histories of orders as they really come: out of order, twice, with gaps, wrong clocks and moves that are not allowed."""
+"""Histories of orders as they really come: out of order, twice, with gaps, wrong clocks and impossible moves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept
+from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept, key
 from otel_orders.ledger.model import Plan
 from otel_orders.lifecycle import load_lifecycle
 
@@ -31,8 +31,8 @@ PARTNERS = (None, None, "acme", "globex", "some-shop")
 
 def event(to: str, at: int = START, left: str | None = None, **fields: Any) -> Kept:
     """Return a status change that differs from others in what a test says about it; its id follows from that."""
-    said = f"{to}{at}{left}{sorted(fields.items())}"
-    kept: dict[str, Any] = {"id": said.encode()[-16:].rjust(16), "kind": CHANGED, "service": "shop-api", **fields}
+    said = f"{to} {at} {left} {sorted(fields.items())}"
+    kept: dict[str, Any] = {"id": key(said), "kind": CHANGED, "service": "shop-api", **fields}
     return Kept(at=at, to=to, left=left, **kept)
 
 
@@ -40,7 +40,7 @@ def path(*statuses: str, start: int = START, pause: int = MINUTE, **fields: Any)
     """Return an order's way through *statuses*, a *pause* (ns) apart."""
     before: tuple[str | None, ...] = (None, *statuses[:-1])
     steps = enumerate(zip(before, statuses, strict=True))
-    return [event(to, start + place * pause, left, id=bytes([place]) * 16, **fields) for place, (left, to) in steps]
+    return [event(to, start + place * pause, left, id=place.to_bytes(16), **fields) for place, (left, to) in steps]
 
 
 @st.composite
@@ -83,23 +83,20 @@ def _moves(draw: Callable[..., Any], status: str | None, choice: tuple[str, ...]
     """Draw what happens to an order in *status*: its kind, from_status and to_status."""
     known = LIFECYCLE.status(status or "")
     legal = known.next if known and known.next else ("INITIATED", "SUBMITTED")
-    what = draw(st.sampled_from(choice))
-    if what == "move":
-        return CHANGED, status, draw(st.sampled_from(legal))
-    if what == "leap":
-        anywhere = (*LIFECYCLE.statuses, *OTHER_STATUSES)
-        return CHANGED, draw(st.sampled_from((status, *anywhere))), draw(st.sampled_from(anywhere))
-    if what == "nameless":
-        return CHANGED, None, draw(st.sampled_from(legal))
-    if what == "observed":
-        return OBSERVED, None, draw(st.sampled_from((*legal, status or "INITIATED")))
-    if what == "failed":
-        return FAILED, status, draw(st.sampled_from(legal))
-    if what == "message":
-        return MESSAGE, None, "confirmed"
-    if what == "self":
-        return CHANGED, status, status or "INITIATED"
-    return CHANGED, draw(st.sampled_from(tuple(LIFECYCLE.statuses))), status or "INITIATED"
+    here = status or "INITIATED"
+    anywhere = (*LIFECYCLE.statuses, *OTHER_STATUSES)
+    somewhere, elsewhere, ahead = (draw(st.sampled_from(some)) for some in ((status, *anywhere), anywhere, legal))
+    choices: dict[str, tuple[int, str | None, str]] = {
+        "move": (CHANGED, status, ahead),
+        "leap": (CHANGED, somewhere, elsewhere),
+        "nameless": (CHANGED, None, ahead),
+        "self": (CHANGED, status, here),
+        "again": (CHANGED, elsewhere, here),
+        "observed": (OBSERVED, None, draw(st.sampled_from((ahead, here)))),
+        "failed": (FAILED, status, ahead),
+        "message": (MESSAGE, None, "confirmed"),
+    }
+    return choices[draw(st.sampled_from(choice))]
 
 
 @st.composite

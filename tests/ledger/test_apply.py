@@ -9,10 +9,21 @@ from hypothesis import strategies as st
 
 from otel_orders import names
 from otel_orders.ledger import apply, model
-from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, pack, unpack
+from otel_orders.ledger.kept import pack, unpack
 from otel_orders.ledger.totals import Delta, edges
 from tests.ledger.reference import truth
-from tests.ledger.strategies import DAY, HOUR, LIFECYCLE, MINUTE, PLAN, SECOND, START, WHAT, arrivals, event, histories, path
+from tests.ledger.strategies import (
+    DAY,
+    HOUR,
+    LIFECYCLE,
+    MINUTE,
+    PLAN,
+    SECOND,
+    START,
+    WHAT,
+    arrivals,
+    histories,
+)
 
 if TYPE_CHECKING:
     from otel_orders.ledger.kept import Fact, Kept, Order

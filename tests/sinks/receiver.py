@@ -40,7 +40,9 @@ class Received:
 
 def attributes(holder: Any) -> dict[str, Any]:
     """Return the attributes of a resource, span, span event or log record."""
-    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "string_value") for pair in holder.attributes}
+    return {
+        pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "string_value") for pair in holder.attributes
+    }
 
 
 @contextmanager
@@ -48,7 +50,7 @@ def receiver() -> Iterator[Received]:
     """Receive OTLP over HTTP inside the block."""
 
     class Endpoint(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 - http.server's own name
+        def do_POST(self) -> None:
             received.add(self.path, self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(200)
             self.send_header("Content-Length", "0")

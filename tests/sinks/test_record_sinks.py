@@ -22,7 +22,12 @@ from tests.sinks.receiver import wait_for
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-ABOUT: dict[str, Any] = {"event_id": "0" * 32, "service": "mes", "env": "test", "occurred_at": 1_800_000_000_000_000_000}
+ABOUT: dict[str, Any] = {
+    "event_id": "0" * 32,
+    "service": "mes",
+    "env": "test",
+    "occurred_at": 1_800_000_000_000_000_000,
+}
 MOVED = StatusChanged(
     **ABOUT, order_id="A-1", from_status="PACKAGING", to_status="SHIPPED", duration=5, attributes={"cents": 1200}
 )
@@ -97,7 +102,7 @@ class Hanging(Refusing):
 
 @pytest.fixture
 def kept() -> Iterator[tuple[OtlpLogSink, InMemoryLogRecordExporter]]:
-    exporter = InMemoryLogRecordExporter()
+    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
     sink = OtlpLogSink(exporter, Resource({"service.name": "mes"}))
     yield sink, exporter
     sink.shutdown()

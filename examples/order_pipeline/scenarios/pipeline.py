@@ -33,12 +33,12 @@ class Pipeline:
         self.keys = {partner_id: secrets.token_urlsafe(24) for partner_id in QUOTAS}
         self.addresses = self._start()
 
-    def start_pricing_workers(self, count: int) -> None:
+    def start_pricing_workers(self, count: int) -> list[Service]:
         """Start *count* workers, which share one database."""
+        module, arguments = f"{PACKAGE}.pricing.worker", ("--database", self._folder / "pricing.db")
         environment = {**self._environment, "SHOP_URL": self.addresses["shop-api"]}
-        for number in range(1, count + 1):
-            arguments = ("--database", self._folder / "pricing.db")
-            self._services.start(f"pricing-worker-{number}", f"{PACKAGE}.pricing.worker", *arguments, **environment)
+        names = [f"pricing-worker-{number}" for number in range(1, count + 1)]
+        return [self._services.start(name, module, *arguments, **environment) for name in names]
 
     def client(self, name: str) -> httpx.Client:
         """Return a client for the service of that name."""

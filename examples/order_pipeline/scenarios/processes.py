@@ -67,6 +67,11 @@ class Service:
     def last_lines(self, count: int = 20) -> str:
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 

@@ -89,7 +89,9 @@ def story(ledger: httpx.Client, order_id: str) -> Story:
         return Story(order_id, None, "nowhere", stuck=False, moves=[])
     told: dict[str, Any] = answer.raise_for_status().json()
     moves = [_move(event) for event in told["events"] if names.TO_STATUS in event]
-    return Story(order_id, told.get(names.PARTNER_ID), told[names.STATUS] or "nowhere", stuck=told["stuck"], moves=moves)
+    return Story(
+        order_id, told.get(names.PARTNER_ID), told[names.STATUS] or "nowhere", stuck=told["stuck"], moves=moves
+    )
 
 
 def _move(event: dict[str, Any]) -> Move:
