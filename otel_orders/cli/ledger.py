@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from otel_orders.errors import ConfigurationError
 from otel_orders.ledger.service import Ledger, open_store
 from otel_orders.lifecycle import load_lifecycle
 from otel_orders.server.app import create_app
-from otel_orders.server.serve import bound, is_loopback, serve, url_of
+from otel_orders.server.serve import bound, is_loopback, listen, serve, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,18 +80,20 @@ def _run(
     url_file: Path | None,
     show: Callable[[Received, str], None] | None = None,
 ) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     read = load_lifecycle(lifecycle)
-    with ExitStack() as stack:
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
         listener = stack.enter_context(bound(*address))
-        running = Ledger(open_store(store), read, env, follow or [], on_event=show)
+        opened = open_store(store)
+        stack.callback(opened.close)
+        running = Ledger(opened, read, env, follow or [], on_event=show)
         stack.callback(running.close)
-        token = os.environ.get(TOKEN) or None
+        token = os.environ.get(TOKEN, "").strip() or None
         _announce(url_of(listener), read.hash, env, guarded=token is not None or is_loopback(address[0]))
         # From here on the port answers; requests that come before the server runs wait in the listener's queue.
-        listener.listen(128)
+        listen(listener)
         if url_file is not None:
             _write_whole(url_file, url_of(listener))
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         serve(create_app(running, token), listener)
 
 
@@ -104,5 +107,8 @@ def _announce(url: str, lifecycle_hash: str, env: str, *, guarded: bool) -> None
 def _write_whole(path: Path, text: str) -> None:
     """Write *text* so that a reader sees all of it or nothing."""
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text + "\n")
-    unfinished.replace(path)
+    try:
+        unfinished.write_text(text + "\n")
+        unfinished.replace(path)
+    except OSError as error:
+        raise ConfigurationError(f"--url-file {path}: {error.strerror}") from None

@@ -30,11 +30,16 @@ class EventPrinter:
         style = {CHANGED: "green", FAILED: "red"}.get(event.kind, "cyan")
         line = Text.assemble(
             (when, "dim"),
-            f"  {received.order_id}  ",
-            (f"{event.left or '?'} → {event.to}", style),
-            f"  {event.service}",
-            (f"  {event.error_code}" if event.error_code else "", "bold red"),
+            f"  {_visible(received.order_id)}  ",
+            (_visible(f"{event.left or '?'} → {event.to}"), style),
+            f"  {_visible(event.service)}",
+            (f"  {_visible(event.error_code)}" if event.error_code else "", "bold red"),
             (f"  {event.trace_id.hex()}" if event.trace_id else "", "dim"),
             (f"  [{result}]" if result != ACCEPTED else "", "yellow"),
         )
         self._console.print(line, soft_wrap=True)
+
+
+def _visible(text: str) -> str:
+    """Return *text* without what a sender could steer a terminal with."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -97,7 +97,7 @@ def _settle(order: Order, facts: Facts, delta: Delta) -> None:
     added = facts.added
     if order.debt or facts.withdrawn:
         for fact in facts.withdrawn:
-            delta.add((names.CORRECTIONS, str(fact[0])))
+            delta.add((names.CORRECTIONS, str(fact[0])), 1)
         owed, due = Counter(order.debt + facts.withdrawn), Counter(added)
         added, order.debt = list((due - owed).elements()), list((owed - due).elements())
     delta.count(added)

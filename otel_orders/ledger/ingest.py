@@ -19,7 +19,7 @@ from otel_orders import names
 from otel_orders.errors import EventError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -142,15 +142,22 @@ def _fill(message: Any, tree: dict[str, Any], path: tuple[str, ...], reading: Re
     name, *rest = path
     items = tree.pop(name, None) or []
     for item in items if isinstance(items, list) else [items]:
+        below: dict[str, Any] = {}
         try:
             below = {rest[0]: item.pop(rest[0], None)} if rest else {}
             part = ParseDict(_with_base64_ids(item), _element(message, name), ignore_unknown_fields=True)
         except (ParseError, ValueError, TypeError, AttributeError, RecursionError):
-            reading.refuse(EventError("undecodable", f"no OTLP JSON in {name}"))
+            reading.refuse(EventError("undecodable", f"no OTLP JSON in {name}"), _count(below, rest))
             continue
         if rest:
             _fill(part, below, tuple(rest), reading)
         getattr(message, _snake(name)).append(part)
+
+
+def _count(tree: Any, path: Sequence[str]) -> int:
+    """Return how many records hang below *tree* along *path*; what is not as it should be counts as one."""
+    items = tree.get(path[0]) if path and isinstance(tree, dict) else None
+    return sum(_count(item, path[1:]) for item in items) if isinstance(items, list) else 1
 
 
 def _element(message: Any, name: str) -> Message:

@@ -18,7 +18,10 @@ Fact = tuple[str | int, ...]
 """Something that was counted once: a metric's name, its labels and, for a histogram, the value in ms."""
 
 
-class Kept(msgspec.Struct, frozen=True, array_like=True):
+# gc=False below: none of these can be part of a cycle, and a batch has tens of thousands of them.
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One event, as it is kept.
 
     id: 16 bytes.  at: occurred_at, unix ns.  left: from_status, None where the sender did not know it.  duration: ns.
@@ -40,7 +43,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     attributes: dict[str, Any] | None = None
 
 
-class OpenClock(msgspec.Struct, array_like=True):
+class OpenClock(msgspec.Struct, array_like=True, gc=False):
     """A milestone or SLA that has started and not ended.
 
     place: in the plan's clocks.  partner: the label at its start.  started_at, deadline, at_risk: unix ns; the last two
@@ -55,7 +58,7 @@ class OpenClock(msgspec.Struct, array_like=True):
     counted: bool = False
 
 
-class Fold(msgspec.Struct, array_like=True):
+class Fold(msgspec.Struct, array_like=True, gc=False):
     """What an order's events fold into, as far as the next event needs it.  Valid for one lifecycle only.
 
     status: None before the first event.  entered_at: unix ns.  newest_at: the latest time that any event counts as.
@@ -75,7 +78,7 @@ class Fold(msgspec.Struct, array_like=True):
     ran: list[int] = []
 
 
-class Order(msgspec.Struct, array_like=True):
+class Order(msgspec.Struct, array_like=True, gc=False):
     """One row: everything about one order.
 
     swept_at: up to when its timers have been looked at, unix ns.  events: in order of arrival.  debt: facts that were

@@ -53,6 +53,8 @@ HISTOGRAMS: Final = {
     names.TIME_IN_STATUS: (["status", "partner"], "Time that orders spent in a status they have left."),
     names.MILESTONE: (["milestone", "partner"], "Time between two statuses, with everything between."),
 }
+CORRECTED: Final = (names.REACHED, names.TIME_IN_STATUS, names.MILESTONE, names.SLA_MET, names.SLA_BREACHED)
+"""Counters that a late event may prove wrong."""
 
 
 class LedgerCollector:
@@ -92,6 +94,10 @@ class LedgerCollector:
         zeros += [(names.REACHED, status) for status in statuses]
         zeros += [(gauge, status) for gauge in (names.IN_STATUS, names.STUCK) for status in open_statuses]
         zeros += [(gauge, sla) for gauge in (names.SLA_OVERDUE, names.SLA_AT_RISK) for sla in slas]
+        partners = ("retail", "other", *sorted(self._plan.lifecycle.partners.named))
+        kept_or_broken = (names.SLA_MET, names.SLA_BREACHED)
+        zeros += [(counter, sla, partner) for counter in kept_or_broken for sla in slas for partner in partners]
+        zeros += [(names.CORRECTIONS, series) for series in CORRECTED]
         return dict.fromkeys(zeros, 0)
 
     def _stages(self) -> Iterator[Metric]:

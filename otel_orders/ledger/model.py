@@ -42,10 +42,14 @@ class Plan:
             status: tuple((place, clock) for place, clock in enumerate(self.clocks) if clock.start_status == status)
             for status in lifecycle.statuses
         }
-        self.touched = frozenset().union(
-            *({clock.start_status, clock.end_status} | clock.void_on for clock in self.clocks)
-        )
-        """Statuses whose entering starts, ends or voids a clock."""
+        self.ends = {
+            status: frozenset(place for place, clock in enumerate(self.clocks) if clock.end_status == status)
+            for status in lifecycle.statuses
+        }
+        self.voids = {
+            status: frozenset(place for place, clock in enumerate(self.clocks) if clock.voided_by(status))
+            for status in lifecycle.statuses
+        }
 
     def label(self, status: str) -> str:
         """Return *status* as a metric label."""
@@ -106,7 +110,7 @@ def step(fold: Fold, event: Kept, counts_as: int, plan: Plan, facts: Facts, *, c
     if rank not in fold.reached:
         fold.reached.append(rank)
         facts.added.append((names.REACHED, plan.label(event.to)))
-    if event.to in plan.touched:
+    if event.to in plan.stuck_after:
         _turn_clocks(fold, event, partner, plan, facts)
 
 
@@ -116,16 +120,16 @@ def _repeats(fold: Fold, event: Kept) -> bool:
 
 
 def _turn_clocks(fold: Fold, event: Kept, partner: str, plan: Plan, facts: Facts) -> None:
+    ends, voids = plan.ends[event.to], plan.voids[event.to]
     running: list[OpenClock] = []
     for open_clock in fold.clocks:
-        clock = plan.clocks[open_clock.place]
-        if event.to == clock.end_status:
-            _end(open_clock, clock, event.at, facts)
-        elif event.to in clock.void_on or (event.to == clock.start_status and clock.start == "last"):
-            _void(open_clock, clock, event.at, facts)
+        if open_clock.place in ends:
+            _end(open_clock, plan.clocks[open_clock.place], event.at, facts)
+        elif open_clock.place in voids:
+            _void(open_clock, plan.clocks[open_clock.place], event.at, facts)
         else:
             running.append(open_clock)
-    for place, clock in plan.starts.get(event.to, ()):
+    for place, clock in plan.starts[event.to]:
         if clock.start == "first":
             if place in fold.ran:
                 continue

@@ -28,6 +28,9 @@ HORIZON: Final = 90 * DAY
 FUTURE: Final = 600 * SECOND
 """Events further ahead than this are refused: no clock is that wrong and still worth believing."""
 
+LONGEST_NUMBER: Final = 10**64
+"""A number from here on is no id; Python would also refuse to write out the longest ones."""
+
 LATE: Final = "late"
 REJECTED: Final = "rejected"
 
@@ -88,17 +91,17 @@ class Reading:
     def take(self, record: Mapping[str, Any]) -> None:
         """Read *record*, flat and named as names.py has it; one that is no event of ours is passed over."""
         event_type = record.get(names.EVENT_TYPE)
-        if event_type not in KINDS and event_type != names.HEARTBEAT:
+        if not isinstance(event_type, str) or (event_type not in KINDS and event_type != names.HEARTBEAT):
             return
         try:
             self._take(record, event_type)
         except EventError as error:
             self.refuse(error)
 
-    def refuse(self, error: EventError) -> None:
-        """Count a record that cannot be kept."""
-        self.rejected[LATE if error.reason == LATE else REJECTED] += 1
-        self.reasons[error.reason] += 1
+    def refuse(self, error: EventError, count: int = 1) -> None:
+        """Count *count* records that cannot be kept."""
+        self.rejected[LATE if error.reason == LATE else REJECTED] += count
+        self.reasons[error.reason] += count
 
     def _take(self, record: Mapping[str, Any], event_type: str) -> None:
         env = record.get(names.ENV)
@@ -110,8 +113,10 @@ class Reading:
         if event_type == names.HEARTBEAT:
             return
         order_id = text(record, names.ORDER_ID)
-        if not order_id:
+        if not order_id.strip():
             raise EventError("no_order_id", "an order event names its order")
+        if "\0" in order_id:
+            raise EventError("bad_type", "order_id has a NUL character, which not every store can keep")
         self.received.append(Received(order_id, _kept(record, event_type, order_id, at, service)))
 
     def _checked_time(self, record: Mapping[str, Any]) -> int:
@@ -124,9 +129,10 @@ class Reading:
 
     def _note(self, service: str, record: Mapping[str, Any], at: int) -> None:
         """Note a sign of life; services that no owner has share one row, so that a sender cannot fill the table."""
-        service = service if service in self._services else "other"
+        owned = service in self._services
         beat = record[names.EVENT_TYPE] == names.HEARTBEAT
-        place = (service, text(record, "instance"), text(record, "role")) if beat else (service, "", "")
+        instance, role = (text(record, "instance"), text(record, "role")) if beat and owned else ("", "")
+        place = (service if owned else "other", instance, role)
         known = self._seen.get(place)
         if known is None or known.at < at:
             self._seen[place] = Seen(*place, at, text(record, "lifecycle_hash") if beat else "")
@@ -167,9 +173,10 @@ def _attributes(record: Mapping[str, Any], event_type: str | None) -> dict[str, 
     found = {name: value for name, value in record.items() if name not in FIELDS}
     if isinstance(nested, dict):
         found.update((str(name), value) for name, value in nested.items())
+    kept: dict[str, Any] = dict(bounded(found))
     if event_type:
-        found[names.EVENT_TYPE] = event_type
-    return dict(bounded(found)) if found else None
+        kept[names.EVENT_TYPE] = event_type
+    return kept or None
 
 
 def text(record: Mapping[str, Any], field: str) -> str:
@@ -184,6 +191,8 @@ def text(record: Mapping[str, Any], field: str) -> str:
             _check_encodable(field, value)
         return value
     if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= LONGEST_NUMBER:
+            raise EventError("too_long", f"{field} has over 64 digits")
         return str(value)
     raise EventError("bad_type", f"{field} is no text")
 
@@ -234,7 +243,8 @@ def _bytes(value: object, length: int) -> bytes:
         return value if len(value) == length else b""
     if isinstance(value, str) and len(value) == 2 * length:
         try:
-            return bytes.fromhex(value)
+            raw = bytes.fromhex(value)
         except ValueError:
             return b""
+        return raw if len(raw) == length else b""  # fromhex() passes over spaces
     return b""

@@ -32,8 +32,8 @@ ENV = "env"
 def open_store(url: str) -> Store:
     """Open the store at *url*: ``sqlite:///PATH``.  Raises ConfigurationError, StoreError."""
     path = url.removeprefix(SQLITE)
-    if not url.startswith(SQLITE) or not path:
-        raise ConfigurationError(f"--store {url!r}: expected {SQLITE}PATH")
+    if not url.startswith(SQLITE) or path in ("", ":memory:"):
+        raise ConfigurationError(f"--store {url!r}: expected {SQLITE}PATH, the path of a file")
     return SqliteStore(path)
 
 

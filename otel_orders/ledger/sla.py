@@ -44,6 +44,10 @@ class Clock(msgspec.Struct, frozen=True):
         """Whether it has a deadline."""
         return self.within > 0
 
+    def voided_by(self, status: str) -> bool:
+        """Whether an order that enters *status* ends it without a result; starting again ends the run before."""
+        return status in self.void_on or (status == self.start_status and self.start == "last")
+
     def deadline(self, started_at: int) -> int:
         """Return when an instance that started at *started_at* is due (unix ns), 0 for a milestone."""
         return self._after(started_at, self.within)

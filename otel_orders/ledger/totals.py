@@ -7,6 +7,7 @@ bucket (ms).  All values are whole numbers, so that any order of adding them giv
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final
 
 from otel_orders import names
@@ -39,36 +40,44 @@ def edges(lifecycle: Lifecycle) -> tuple[int, ...]:
 
 
 class Delta:
-    """Changes of the totals, added up over a batch."""
+    """Changes of the totals over a batch: noted for each order, added up once."""
 
     def __init__(self, edges: tuple[int, ...]) -> None:
         self._edges = edges
-        self.changes: dict[Series, int] = {}
+        self._changes: Counter[Series] = Counter()
+        self._counted: list[Fact] = []
+        self._before: list[Fact] = []
+        self._after: list[Fact] = []
 
-    def add(self, series: Series, by: int = 1) -> None:
+    def add(self, series: Series, by: int) -> None:
         """Change *series* by *by*."""
-        self.changes[series] = self.changes.get(series, 0) + by
+        self._changes[series] += by
 
     def count(self, facts: Iterable[Fact]) -> None:
         """Count each of *facts* once."""
-        for fact in facts:
-            if fact[0] in HISTOGRAMS:
-                *series, value = fact
-                self.add((*series, SUM), int(value))
-                self.add((*series, self._edge(int(value))))
-            else:
-                self.add(fact)
+        self._counted.extend(facts)
 
     def become(self, before: set[Fact], after: set[Fact]) -> None:
         """Move an order from one standing to the other."""
-        for fact in before - after:
-            self.add(fact, -1)
-        for fact in after - before:
-            self.add(fact)
+        if before != after:
+            self._before.extend(before)
+            self._after.extend(after)
 
-    def result(self, result: str) -> None:
-        """Count one received event."""
-        self.add((names.LEDGER_EVENTS, result))
+    def changes(self) -> dict[Series, int]:
+        """Return by how much each series changes; none that does not."""
+        total = self._changes.copy()
+        values: dict[Series, list[int]] = defaultdict(list)
+        for fact, times in Counter(self._counted).items():
+            if fact[0] in HISTOGRAMS:
+                values[fact[:-1]] += [int(fact[-1])] * times
+            else:
+                total[fact] += times
+        for series, observed in values.items():
+            total[*series, SUM] += sum(observed)
+            total.update((*series, edge) for edge in map(self._edge, observed))
+        total.update(self._after)
+        total.subtract(self._before)
+        return {series: by for series, by in total.items() if by}
 
     def _edge(self, value: int) -> int:
         place = bisect_left(self._edges, value)

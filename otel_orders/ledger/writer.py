@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_orders.errors import OtelOrdersError, StoreError, StoreUnavailableError
+from otel_orders.ledger.reading import REJECTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ AT_ONCE: Final = 4_000
 SWEEP_EVERY: Final = 1.0
 """Seconds between two sweeps, so that an order is stuck well within 5 s of its deadline."""
 SWEPT_AT_ONCE: Final = 1_000
+BROKEN: Final = "internal_error"
+"""Result of an event that could not be kept for a reason nobody foresaw; counted as rejected."""
 
 
 class OverloadedError(OtelOrdersError):
@@ -40,6 +43,11 @@ class _Work(NamedTuple):
     reading: Reading
     notes: Mapping[str, str]
     done: Future[list[str]]
+
+    @property
+    def size(self) -> int:
+        """What it counts for among what waits: also a request without events costs something."""
+        return max(1, len(self.reading.received))
 
 
 class Writer:
@@ -60,7 +68,7 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many events wait for the disk."""
+        """How many events wait for the disk; a request without any counts as one."""
         return self._waiting
 
     @property
@@ -74,12 +82,12 @@ class Writer:
         notes: kept in the same transaction.  Raises OverloadedError.
         """
         done: Future[list[str]] = Future()
-        size = len(reading.received)
+        work = _Work(reading, notes or {}, done)
         with self._lock:
-            if self._closed or (self._waiting and self._waiting + size > MAX_WAITING):
+            if self._closed or (self._waiting and self._waiting + work.size > MAX_WAITING):
                 raise OverloadedError("the ledger is closing" if self._closed else f"{self._waiting} events wait")
-            self._waiting += size
-            self._work.put(_Work(reading, notes or {}, done))
+            self._waiting += work.size
+            self._work.put(work)
         return done
 
     def close(self) -> None:
@@ -110,22 +118,48 @@ class Writer:
                 break
             if work is None:
                 return works, False
-            works.append(work)
-            size += len(work.reading.received)
+            if work.done.set_running_or_notify_cancel():
+                works.append(work)
+                size += work.size
+            else:  # its sender has gone without an answer
+                self._forget(work)
         return works, True
 
     def _write(self, works: list[_Work]) -> None:
         try:
-            self._answer(works, self._ingest(works))
+            results = self._ingest(works)
         except StoreError as error:
             self._fail(works, error)
+        except Exception:  # whatever it is, it must not cost the neighbours
+            logger.exception("otel_orders: a batch failed; its events are tried apart")
+            for work in works:
+                self._write_apart(work)
+        else:
+            self._answer(works, results)
+
+    def _write_apart(self, work: _Work) -> None:
+        """Write what can be written of *work*; results of its events that cannot are BROKEN."""
+        try:
+            results = self._in_halves(work.reading.received)
+            rejected = work.reading.rejected + Counter({REJECTED: results.count(BROKEN)})
+            self._batch.ingest([], seen=work.reading.seen, rejected=rejected, notes=work.notes)
+        except StoreError as error:
+            self._fail([work], error)
         except Exception as error:
-            if len(works) == 1:
-                logger.exception("otel_orders: a batch failed")
-                self._fail(works, StoreUnavailableError(type(error).__name__))
-            else:  # whatever it is, it must not cost the neighbours
-                for work in works:
-                    self._write([work])
+            self._fail([work], StoreUnavailableError(type(error).__name__))
+        else:
+            self._answer([work], results)
+
+    def _in_halves(self, received: list[Received]) -> list[str]:
+        try:
+            return self._batch.ingest(received)
+        except StoreError:
+            raise
+        except Exception:
+            if len(received) == 1:
+                return [BROKEN]
+            middle = len(received) // 2
+            return self._in_halves(received[:middle]) + self._in_halves(received[middle:])
 
     def _ingest(self, works: list[_Work]) -> list[str]:
         received: list[Received] = []
@@ -142,26 +176,30 @@ class Writer:
     def _answer(self, works: list[_Work], results: list[str]) -> None:
         start = 0
         for work in works:
-            size = len(work.reading.received)
-            self._forget(size)
-            work.done.set_result(results[start : start + size])
-            self._show(work, results[start : start + size])
-            start += size
+            own = results[start : start + len(work.reading.received)]
+            self._forget(work)
+            work.done.set_result(own)
+            self._show(work, own)
+            start += len(own)
 
     def _show(self, work: _Work, results: list[str]) -> None:
         if self._on_event is None:
             return
-        for received, result in zip(work.reading.received, results, strict=True):
-            self._on_event(received, result)
+        try:
+            for received, result in zip(work.reading.received, results, strict=True):
+                self._on_event(received, result)
+        except Exception as error:  # a closed terminal must not stop the ledger
+            logger.warning("otel_orders: events are not shown any more: %s", error)
+            self._on_event = None
 
     def _fail(self, works: list[_Work], error: Exception) -> None:
         for work in works:
-            self._forget(len(work.reading.received))
+            self._forget(work)
             work.done.set_exception(error)
 
-    def _forget(self, size: int) -> None:
+    def _forget(self, work: _Work) -> None:
         with self._lock:
-            self._waiting -= size
+            self._waiting -= work.size
 
     def _sweep_if_time(self) -> None:
         if time.monotonic() - self._swept < SWEEP_EVERY:

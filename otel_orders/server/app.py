@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hmac
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from otel_orders.errors import StoreError
 from otel_orders.server import otlp, pages
+from otel_orders.server.bodies import RETRY_AFTER, Intake
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that need no token: they say nothing about orders."""
 MAX_LISTED = 1000
+_LIMIT = re.compile("[1-9][0-9]{0,3}")
 
 
 def create_app(ledger: Ledger, token: str | None = None) -> ASGIApp:
@@ -42,9 +46,10 @@ def create_app(ledger: Ledger, token: str | None = None) -> ASGIApp:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],
-        exception_handlers={HTTPException: _refuse, StoreError: _unavailable},
+        exception_handlers={HTTPException: _refuse, StoreError: _unavailable, ClientDisconnect: _gone},
     )
     app.state.ledger = ledger
+    app.state.intake = Intake()
     return app if token is None else BearerToken(app, token)
 
 
@@ -81,7 +86,7 @@ def waiting(request: Request) -> Response:
     if ledger.lifecycle.status(status) is None:
         raise HTTPException(404, f"the lifecycle has no such status; it has {', '.join(ledger.lifecycle.statuses)}")
     limit = request.query_params.get("limit", "20")
-    if not (limit.isascii() and limit.isdecimal() and 0 < int(limit) <= MAX_LISTED):
+    if not (_LIMIT.fullmatch(limit) and int(limit) <= MAX_LISTED):
         raise HTTPException(400, f"limit: expected 1 to {MAX_LISTED}")
     found = ledger.longest_waiting(status, int(limit))
     if pages.wants_page(request):
@@ -111,7 +116,7 @@ class BearerToken:
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._expected = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
@@ -122,8 +127,8 @@ class BearerToken:
         await self._app(scope, receive, send)
 
     def _allowed(self, scope: Scope) -> bool:
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        return hmac.compare_digest(given, self._expected)
+        scheme, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._expected)
 
 
 def _refuse(_request: Request, error: Exception) -> Response:
@@ -132,4 +137,8 @@ def _refuse(_request: Request, error: Exception) -> Response:
 
 
 def _unavailable(_request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 503, otlp.RETRY_AFTER)
+    return JSONResponse({"error": str(error)}, 503, RETRY_AFTER)
+
+
+def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # for nobody; without it, whoever hangs up could fill the log

@@ -1,45 +1,99 @@
-"""Read request bodies within bounds: size, compression, and how far a compressed one may grow."""
+"""Read request bodies within bounds: of size, of time, of how far a compressed one may grow, and of all together.
+
+A client that nobody trusts may send anything, slowly, and many times at once; it must not cost the others more than
+their turn.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import io
 import zlib
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from starlette.exceptions import HTTPException
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
     from starlette.requests import Request
 
-MAX_BODY = 16 << 20
+T = TypeVar("T")
+
+MAX_BODY: Final = 16 << 20
 """Largest body that is taken, in bytes, compressed and not: an OTLP batch is a few hundred KB."""
+MAX_HELD: Final = 128 << 20
+"""Bytes of bodies that are being read or decoded at the same time."""
+READ_SECONDS: Final = 30.0
+"""Time that a sender has for one body."""
+SMALL: Final = 64 << 10
+"""Bodies up to this size, in bytes, are decoded where they are; larger ones in a thread, one at a time."""
+RETRY_AFTER: Final = {"Retry-After": "1"}
 
 
-async def body_of(request: Request) -> bytes:
-    """Return the body, unpacked.  Raises HTTPException 413, 415 or 400."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise HTTPException(413, f"a body may have {MAX_BODY} bytes; send smaller batches")
-        chunks.append(chunk)
-    body = b"".join(chunks)
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding == "gzip":
-        return _unzipped(body)
-    if encoding not in ("identity", ""):
-        raise HTTPException(415, "expected no content-encoding, or gzip")
-    return body
+class Intake:
+    """The bodies of all requests that are being read or decoded."""
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """Give the body of *request*, unpacked, inside the block.  Raises HTTPException 400, 408, 413, 415 or 429."""
+        encoding = request.headers.get("content-encoding", "identity").lower()
+        if encoding not in ("identity", "gzip", ""):
+            raise HTTPException(415, "expected no content-encoding, or gzip")
+        packed, unpacked = bytearray(), b""
+        try:
+            await self._read(request, packed)
+            if encoding == "gzip":
+                unpacked = await self.decoded(packed, lambda: unzipped(packed))
+                self._hold(len(unpacked))
+            yield unpacked if encoding == "gzip" else bytes(packed)
+        finally:
+            self._held -= len(packed) + len(unpacked)
+
+    async def decoded(self, body: bytes | bytearray, decode: Callable[[], T]) -> T:
+        """Return what *decode* makes of *body*; a large one keeps nobody else waiting for an answer."""
+        if len(body) <= SMALL:
+            return decode()
+        async with self._turn:
+            return await asyncio.to_thread(decode)
+
+    async def _read(self, request: Request, into: bytearray) -> None:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                async for chunk in request.stream():
+                    into += chunk
+                    self._hold(len(chunk))
+                    if len(into) > MAX_BODY:
+                        raise too_large()
+        except TimeoutError:
+            raise HTTPException(408, f"a body must arrive within {READ_SECONDS:.0f} s") from None
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        if self._held > MAX_HELD:
+            raise HTTPException(429, "too many large requests at once", RETRY_AFTER)
 
 
-def _unzipped(body: bytes) -> bytes:
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+def unzipped(body: bytes | bytearray) -> bytes:
+    """Return what the gzip *body*, of one member or more (RFC 1952), holds.  Raises HTTPException 400 or 413."""
     try:
-        unpacked = unpacker.decompress(body, MAX_BODY)
-    except zlib.error:
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as members:
+            unpacked = members.read(MAX_BODY + 1)
+    except EOFError:
+        raise HTTPException(400, "the gzip body is cut short") from None
+    except (OSError, zlib.error):
         raise HTTPException(400, "the body is no gzip") from None
-    if unpacker.unconsumed_tail:
-        raise HTTPException(413, f"an unpacked body may have {MAX_BODY} bytes; send smaller batches")
-    if not unpacker.eof:
-        raise HTTPException(400, "the gzip body is cut short")
+    if len(unpacked) > MAX_BODY:
+        raise too_large()
     return unpacked
+
+
+def too_large() -> HTTPException:
+    """Return what a sender of too large a body is told."""
+    return HTTPException(413, f"a body may have {MAX_BODY} bytes, also unpacked; send smaller batches")

@@ -1,7 +1,8 @@
 """OTLP/HTTP and newline-delimited JSON in.  A sender is answered when its events are on disk.
 
 Status codes and bodies follow the OTLP specification 1.x, "OTLP/HTTP Response": 200 with partial_success for what was
-refused, 400 for what cannot be decoded, 429 and 503 with Retry-After for what should be sent again.
+refused, 400 for what cannot be decoded, 429 and 503 with Retry-After for what should be sent again; the body of every
+4xx and 5xx is a google.rpc.Status.
 """
 
 from __future__ import annotations
@@ -19,20 +20,26 @@ from starlette.responses import JSONResponse, Response
 from otel_orders.errors import EventError, StoreError
 from otel_orders.ledger import ingest
 from otel_orders.ledger.apply import FULL
-from otel_orders.ledger.writer import OverloadedError
-from otel_orders.server.bodies import body_of
+from otel_orders.ledger.writer import BROKEN, OverloadedError
+from otel_orders.server.bodies import RETRY_AFTER
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
 
     from otel_orders.ledger.reading import Reading
     from otel_orders.ledger.service import Ledger
+    from otel_orders.server.bodies import Intake
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
-RETRY_AFTER = {"Retry-After": "1"}
+REFUSED_LATE = (FULL, BROKEN)
+"""Results of events that were read and then could not be kept."""
+CODES = {429: 8, 503: 14}
+"""google.rpc.Code for an HTTP status: RESOURCE_EXHAUSTED, UNAVAILABLE; else INVALID_ARGUMENT."""
+INVALID_ARGUMENT = 3
 
 
 async def logs(request: Request) -> Response:
@@ -47,34 +54,53 @@ async def traces(request: Request) -> Response:
 
 async def events(request: Request) -> Response:
     """POST /events: one JSON object a line."""
-    ledger: Ledger = request.app.state.ledger
-    reading = ledger.new_reading()
-    ingest.lines(await body_of(request), reading)
-    results, refused = await _keep(ledger, reading)
-    counts = {result: results.count(result) for result in sorted(set(results) - {FULL})}
+    if "origin" in request.headers:
+        raise HTTPException(403, "web pages may not send events")
+    reading = await _read(request, ingest.lines)
+    results, refused = await _keep(request, reading)
+    counts = {result: results.count(result) for result in sorted(set(results).difference(REFUSED_LATE))}
     return JSONResponse({"received": len(results) + reading.rejected.total(), "results": counts, "rejected": refused})
 
 
 async def _otlp(request: Request, decode: Any, read: Any, answer: Any, rejected_field: str) -> Response:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in (PROTOBUF, JSON):
-        raise HTTPException(415, f"expected content-type {PROTOBUF} or {JSON}")
-    json = media_type == JSON
-    ledger: Ledger = request.app.state.ledger
-    reading = ledger.new_reading()
+    json = _media_type(request) != PROTOBUF
     try:
-        read(decode(await body_of(request), reading, json=json), reading)
-    except EventError as error:
-        return _encoded(Status(code=3, message=str(error)), json=json, status=400)
-    _, refused = await _keep(ledger, reading)
+        _check_media_type(request)
+        reading = await _read(request, lambda body, into: read(decode(body, into, json=json), into))
+        _, refused = await _keep(request, reading)
+    except HTTPException as error:
+        why = Status(code=CODES.get(error.status_code, INVALID_ARGUMENT), message=error.detail)
+        return _encoded(why, json=json, status=error.status_code, headers=error.headers)
     if refused:
         setattr(answer.partial_success, rejected_field, refused.total())
         answer.partial_success.error_message = ", ".join(f"{count} {why}" for why, count in sorted(refused.items()))
-    return _encoded(answer, json=json, status=200)
+    return _encoded(answer, json=json)
 
 
-async def _keep(ledger: Ledger, reading: Reading) -> tuple[list[str], Counter[str]]:
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _check_media_type(request: Request) -> None:
+    if _media_type(request) not in (PROTOBUF, JSON):
+        raise HTTPException(415, f"expected content-type {PROTOBUF} or {JSON}")
+
+
+async def _read(request: Request, read: Callable[[bytes, Reading], None]) -> Reading:
+    """Read the body of *request*.  Raises HTTPException where nothing of it can be read."""
+    reading: Reading = request.app.state.ledger.new_reading()
+    intake: Intake = request.app.state.intake
+    try:
+        async with intake.body(request) as body:
+            await intake.decoded(body, lambda: read(body, reading))
+    except EventError as error:
+        raise HTTPException(400, str(error)) from None
+    return reading
+
+
+async def _keep(request: Request, reading: Reading) -> tuple[list[str], Counter[str]]:
     """Wait until *reading* is on disk; return the results and, with reasons, what was refused."""
+    ledger: Ledger = request.app.state.ledger
     try:
         results = await asyncio.wrap_future(ledger.writer.submit(reading))
     except OverloadedError as error:
@@ -82,12 +108,11 @@ async def _keep(ledger: Ledger, reading: Reading) -> tuple[list[str], Counter[st
     except StoreError as error:
         raise HTTPException(503, str(error), RETRY_AFTER) from None
     refused = reading.reasons.copy()
-    if full := results.count(FULL):
-        refused[FULL] += full
+    refused.update(result for result in results if result in REFUSED_LATE)
     return results, refused
 
 
-def _encoded(message: Any, *, json: bool, status: int) -> Response:
+def _encoded(message: Any, *, json: bool, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     if json:
-        return Response(MessageToJson(message, indent=None), status, media_type=JSON)
-    return Response(message.SerializeToString(), status, media_type=PROTOBUF)
+        return Response(MessageToJson(message, indent=None), status, headers, media_type=JSON)
+    return Response(message.SerializeToString(), status, headers, media_type=PROTOBUF)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -22,18 +22,32 @@ GRACEFUL = 10
 
 @contextmanager
 def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """Give a listening socket; port 0 takes any free one.  Raises ConfigurationError where the address is not free."""
+    """Give a socket to listen on; port 0 takes any free one.  Raises ConfigurationError where it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         try:
             listener.bind((host, port))
-        except OSError as error:
-            raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; try --port 0") from None
+        except (OSError, UnicodeError) as error:
+            raise _no_address(host, port, error) from None
         yield listener
     finally:
         listener.close()
+
+
+def listen(listener: socket.socket) -> None:
+    """Let *listener* queue connections.  Raises ConfigurationError where another process was faster."""
+    try:
+        listener.listen(128)
+    except OSError as error:
+        host, port, *_ = listener.getsockname()
+        raise _no_address(host, port, error) from None
+
+
+def _no_address(host: str, port: int, error: OSError | UnicodeError) -> ConfigurationError:
+    why = error.strerror if isinstance(error, OSError) else "no host name"
+    return ConfigurationError(f"cannot listen on {host}:{port}: {why}; try --port 0 for a free port")
 
 
 def url_of(listener: socket.socket) -> str:
@@ -53,6 +67,15 @@ def is_loopback(host: str) -> bool:
 def serve(app: ASGIApp, listener: socket.socket) -> None:
     """Serve *app* until SIGINT or SIGTERM, and let running requests finish."""
     config = uvicorn.Config(
-        app, log_level="warning", lifespan="off", access_log=False, timeout_graceful_shutdown=GRACEFUL, ws="none"
+        app,
+        log_level="warning",
+        lifespan="off",
+        access_log=False,
+        timeout_graceful_shutdown=GRACEFUL,
+        ws="none",
+        http="h11",  # the one that bounds what headers may take
+        server_header=False,
+        proxy_headers=False,
     )
-    uvicorn.Server(config).run([listener])
+    with suppress(KeyboardInterrupt):  # uvicorn has stopped, and passes the signal on
+        uvicorn.Server(config).run([listener])

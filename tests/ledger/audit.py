@@ -51,7 +51,7 @@ def check(store: Store, events: Mapping[str, Iterable[Kept]], plan: Plan, now: i
         assert (order.fold.status, order.fold.entered_at) == (true.status, true.entered_at)
         counted.count((true.facts + Counter(order.debt)).elements())
         standing.update(true.standing)
-    assert totals(store) == {series: count for series, count in counted.changes.items() if count}
+    assert totals(store) == {series: count for series, count in counted.changes().items() if count}
     assert totals(store, model.STANDING) == standing
     check_waiting(store, kept, plan)
 

@@ -55,10 +55,10 @@ class Ledger:
         self._keep(order, delta)
 
     def _keep(self, order: Order, delta: Delta) -> None:
-        gone_down = {series for series, by in delta.changes.items() if by < 0 and series[0] not in model.STANDING}
+        gone_down = {series for series, by in delta.changes().items() if by < 0 and series[0] not in model.STANDING}
         assert not gone_down
         self.order = unpack(pack(order))
-        self.totals.update(delta.changes)
+        self.totals.update(delta.changes())
 
     def counted(self) -> dict[Fact, int]:
         shown = (names.TIME_IN_STATUS, names.MILESTONE, names.REACHED, names.SLA_MET, names.SLA_BREACHED)
@@ -73,7 +73,7 @@ class Ledger:
 def series_of(facts: Counter[Fact]) -> dict[Fact, int]:
     delta = Delta(edges(LIFECYCLE))
     delta.count(facts.elements())
-    return {series: count for series, count in delta.changes.items() if count}
+    return {series: count for series, count in delta.changes().items() if count}
 
 
 def check(ledger: Ledger, events: list[Kept]) -> None:

@@ -5,6 +5,7 @@ A store only reads and writes rows inside a transaction; what a batch means is d
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otel_orders import names
@@ -179,16 +180,15 @@ class Batch:
                 events = [received[place].event for place in places]
                 for place, result in zip(places, apply.take(order, events, self._plan, delta), strict=True):
                     results[place] = result
-                    delta.result(_public(result))
                 row = self._row(order_id, order, before)
                 # A due_at that is too early costs one look at the order; moving it later each time costs an index.
                 (created if before is None else sooner if row.due_at < before.due_at else changed).append(row)
-            for result, count in (rejected or {}).items():
+            for result, count in (Counter(map(_public, results)) + Counter(rejected or {})).items():
                 delta.add((names.LEDGER_EVENTS, result), count)
             tx.create(created)
             tx.change(changed)
             tx.reschedule(sooner)
-            tx.add(delta.changes)
+            tx.add(delta.changes())
             tx.see(seen)
             for key, value in (notes or {}).items():
                 tx.put(key, value)
@@ -205,7 +205,7 @@ class Batch:
                 apply.sweep(order, now, self._plan, delta)
                 rows.append(self._row(order_id, order, before))
             tx.reschedule(rows)
-            tx.add(delta.changes)
+            tx.add(delta.changes())
         return len(due)
 
     def rebase(self) -> None:
@@ -213,19 +213,18 @@ class Batch:
 
         One transaction: until its end readers see, and a crash leaves, everything as it was under the old lifecycle.
         """
-        delta = Delta(self._edges)
         with self._store.transaction() as tx:
-            for series, value in self._store.totals().items():
-                if series[0] in model.STANDING:
-                    delta.add(series, -value)
+            totals = self._store.totals()
+            tx.add({series: -value for series, value in totals.items() if series[0] in model.STANDING})
             for some in self._store.all_ids(REBASED_AT_ONCE):
+                delta = Delta(self._edges)
                 rows = []
                 for order_id, before in tx.find(some).items():
                     order = unpack(before.state)
                     apply.rebase(order, self._plan, delta)
                     rows.append(self._row(order_id, order, before))
                 tx.reschedule(rows)
-            tx.add(delta.changes)
+                tx.add(delta.changes())
             tx.put(LIFECYCLE, self._plan.lifecycle.hash)
 
     def _row(self, order_id: str, order: Order, before: Found | None) -> Row:

@@ -1,0 +1,158 @@
+"""The whole way in: OTLP log requests, as the exporter sends them, to the commit.
+
+Beside it, in turns, what one would write by hand: the same requests parsed, each event a row keyed by order and event
+id, each order a row with its status.  That keeps no visits, promises, timers, totals or corrections.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import statistics
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from otel_orders.ledger import ingest
+from otel_orders.ledger.model import Plan
+from otel_orders.ledger.reading import Reading
+from otel_orders.ledger.store import Batch
+from otel_orders.ledger.store.sqlite import SqliteStore
+from otel_orders.lifecycle import load_lifecycle
+from tests.benchmarks.harness import Figure, benchmark
+from tests.benchmarks.ledger_ingest import BATCH, LIFECYCLE, MEASURED, NOW, Orders, filled, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+    from otel_orders.ledger.store import Received
+
+REQUEST = 500
+"""Records in one request: the exporter's batch."""
+LATER = NOW + 3600 * 10**9
+EVENTS = "CREATE TABLE events (order_id, event_id, at, status, PRIMARY KEY (order_id, event_id)) WITHOUT ROWID"
+ORDERS = "CREATE TABLE orders (order_id PRIMARY KEY, status, entered_at) WITHOUT ROWID"
+KEEP = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)"
+MOVE = (
+    "INSERT INTO orders VALUES (?, ?, ?) ON CONFLICT (order_id) DO UPDATE SET"
+    " status = excluded.status, entered_at = excluded.entered_at WHERE excluded.entered_at > orders.entered_at"
+)
+
+
+def requests(received: Sequence[Received]) -> list[bytes]:
+    """Return *received* as the bodies of requests, with the fields that the library sends."""
+    return [_body(received[start : start + REQUEST]) for start in range(0, len(received), REQUEST)]
+
+
+def _body(received: Sequence[Received]) -> bytes:
+    request = ExportLogsServiceRequest()
+    resource_logs = request.resource_logs.add()
+    for name, value in (("service.name", "mes-api"), ("deployment.environment.name", "bench")):
+        resource_logs.resource.attributes.add(key=name).value.string_value = value
+    records = resource_logs.scope_logs.add().log_records
+    for one in received:
+        _describe(records.add(), one)
+    return request.SerializeToString()
+
+
+def _describe(record: LogRecord, received: Received) -> None:
+    event = received.event
+    record.time_unix_nano = event.at
+    record.trace_id, record.span_id = event.trace_id, event.span_id
+    record.event_name = record.body.string_value = "order.status_changed"
+    texts = {"event_type": record.event_name, "event_id": event.id.hex(), "order_id": received.order_id}
+    texts |= {
+        "to_status": event.to,
+        "status": event.to,
+        "from_status": event.left or "",
+        "partner_id": event.partner or "",
+    }
+    for name, text in texts.items():
+        if text:
+            record.attributes.add(key=name).value.string_value = text
+    record.attributes.add(key="duration").value.int_value = event.duration
+
+
+def by_hand(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> None:
+    """Keep the events of *bodies* the plain way, in one transaction."""
+    rows = [row for body in bodies for row in _rows(body)]
+    rows.sort()
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(KEEP, rows)
+    connection.executemany(MOVE, ((order_id, status, at) for order_id, _, at, status in rows))
+    connection.execute("COMMIT")
+
+
+def _rows(body: bytes) -> Iterator[tuple[str, str, int, str]]:
+    request = ExportLogsServiceRequest.FromString(body)
+    for record in request.resource_logs[0].scope_logs[0].log_records:
+        found = {pair.key: pair.value.string_value for pair in record.attributes}
+        yield found["order_id"], found["event_id"], record.time_unix_nano, found["to_status"]
+
+
+def hand_store(orders: Orders, path: Path) -> sqlite3.Connection:
+    """Return a hand-written store in which *orders* wait."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in ("PRAGMA journal_mode = WAL", EVENTS, ORDERS, "PRAGMA synchronous = OFF", "BEGIN"):
+        connection.execute(statement)
+    for received in orders.so_far():
+        rows = [(one.order_id, one.event.id.hex(), one.event.at, one.event.to) for one in received]
+        connection.executemany(KEEP, rows)
+        connection.executemany(MOVE, ((order_id, status, at) for order_id, _, at, status in rows))
+    for statement in ("COMMIT", "PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA synchronous = FULL"):
+        connection.execute(statement)
+    return connection
+
+
+def kept(batch: Batch, plan: Plan, bodies: Sequence[bytes]) -> None:
+    """Keep the events of *bodies* as the ledger does: each read, all in one transaction."""
+    reading = Reading(plan.lifecycle, "bench", LATER)
+    for body in bodies:
+        ingest.logs(ingest.decode_logs(body, reading, json=False), reading)
+    results = batch.ingest(reading.received, seen=reading.seen, rejected=reading.rejected)
+    if set(results) != {"accepted"}:
+        raise RuntimeError(f"the benchmark's own events were not accepted: {set(results)}, {reading.reasons}")
+
+
+def seconds_of(run: Callable[[], None]) -> float:
+    """Return the CPU that *run* costs, in seconds."""
+    before = time.process_time()
+    run()
+    return time.process_time() - before
+
+
+@benchmark("ledger/ingest_sqlite", budget=20_000)
+def ingest_sqlite(name: str, budget: float) -> Figure:
+    """Measure both, batch by batch."""
+    count, plan = size(), Plan(load_lifecycle(LIFECYCLE))
+    orders = Orders(count)
+    made = filled(orders, count, plan)
+    batches = [requests(received) for received in orders.next(MEASURED)]
+    with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+        store = SqliteStore(shutil.copy(made, folder))
+        batch = Batch(store, plan)
+        with closing(hand_store(Orders(count), Path(folder) / "by_hand.db")) as connection:
+            pairs = [
+                (seconds_of(lambda: kept(batch, plan, bodies)), seconds_of(lambda: by_hand(connection, bodies)))  # noqa: B023 - run at once
+                for bodies in batches
+            ][1:]
+        store.close()
+    ours, theirs = (BATCH * len(pairs) / sum(column) for column in zip(*pairs, strict=True))
+    low, middle, high = statistics.quantiles([mine / peer for mine, peer in pairs], n=4)
+    return Figure(
+        name=name,
+        value=ours,
+        unit=f"events/s, {count:,} open orders",
+        peer=theirs,
+        ratio=middle,
+        spread=(high - low) / 2 / middle,
+        budget=budget,
+        holds=ours >= budget,
+        counts="CPU of the one process, OTLP protobuf to commit, synchronous=FULL; ratio: cost over two plain tables",
+    )
