@@ -25,6 +25,14 @@ DURATION: Final = "duration"
 ORDER_VERSION: Final = "order_version"
 ORDER_BUCKET: Final = "order_bucket"
 
+# What is known about a message beside what the conventions name: on its spans, and as a metric's label.
+OUTCOME: Final = "outcome"
+REDELIVERED: Final = "redelivered"
+DELIVERY_COUNT: Final = "delivery_count"
+DEAD_LETTERED: Final = "dead_lettered"
+RETRY_ATTEMPT: Final = "retry_attempt"
+MESSAGE_AGE_SECONDS: Final = "message_age_seconds"
+
 # Event types.
 STATUS_CHANGED: Final = "order.status_changed"
 TRANSITION_FAILED: Final = "order.transition_failed"
@@ -43,6 +51,7 @@ TRANSITION_FAILURES: Final = "order_transition_failures_total"
 TRANSITION_DURATION: Final = "order_transition_duration_seconds"
 MESSAGE_AGE: Final = "order_message_age_seconds"
 MESSAGES_REDELIVERED: Final = "order_messages_redelivered_total"
+MESSAGES_FROM_THE_FUTURE: Final = "order_messages_from_the_future_total"
 SENT_MESSAGES: Final = "messaging_client_sent_messages_total"
 CONSUMED_MESSAGES: Final = "messaging_client_consumed_messages_total"
 MESSAGING_OPERATION_DURATION: Final = "messaging_client_operation_duration_seconds"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from otel_orders import personal_data as forms
+from otel_orders.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import re
@@ -30,6 +31,9 @@ MAX_KEYS: Final = 4_096
 """Keys whose meaning is remembered."""
 
 LEFT_OUT: Final = "[left out]"
+
+MIN_KEY: Final = 16
+"""Shortest key of pseudonyms, in bytes."""
 
 _PLACEHOLDERS = frozenset(forms.PLACEHOLDERS.values())
 _SHORTEST_SECRET = 3
@@ -274,3 +278,28 @@ def pseudonym(order_id: str, key: bytes) -> str:
     if not key:
         raise ValueError("expected a key for pseudonyms, got an empty one")
     return "p-" + hmac.new(key, order_id.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:20]
+
+
+class PseudonymKey:
+    """The key of pseudonymous order ids, which no repr, log line or error shows.
+
+    Raises ConfigurationError for a key of fewer than 16 bytes: who can try out all keys can try out order ids.
+    """
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) < MIN_KEY:
+            raise ConfigurationError(
+                f"OTEL_ORDERS_PSEUDONYM_KEY: expected at least {MIN_KEY} bytes, got {len(key)};"
+                " make one with: openssl rand -hex 32"
+            )
+        self._key = key
+
+    def pseudonym(self, order_id: str) -> str:
+        """Return the id that stands for *order_id* outside the company."""
+        return pseudonym(order_id, self._key)
+
+    def stands_for(self, given: str, order_id: str) -> bool:
+        """Return whether *given* is the pseudonym of *order_id*, in a time that does not tell how much of it fits."""
+        return hmac.compare_digest(self.pseudonym(order_id).encode(), given.encode("utf-8", "surrogatepass"))

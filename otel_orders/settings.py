@@ -7,6 +7,7 @@ ConfigurationError that names the variable, what it held (never a secret) and wh
 from __future__ import annotations
 
 import os
+import re
 import socket
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ import msgspec
 
 from otel_orders.errors import ConfigurationError
 from otel_orders.notation import Duration, parse_duration
+from otel_orders.privacy import PseudonymKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,6 +25,22 @@ T = TypeVar("T")
 
 SECOND = 1_000_000_000
 MAX_PORT = 65535
+PSEUDONYM_KEY = "OTEL_ORDERS_PSEUDONYM_KEY"
+
+
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the environment says about HTTP.  Hosts are names, or suffixes that start with a dot.
+
+    internal_hosts: those that may see baggage and order ids.  no_trace_hosts: those that are told nothing at all, the
+    trace included.  pseudonym_hosts: those that see the order as pseudonym, made with pseudonym_key.
+    excluded_urls: regular expressions; a request whose URL has a match gets no span.
+    """
+
+    internal_hosts: tuple[str, ...] = ()
+    no_trace_hosts: tuple[str, ...] = ()
+    pseudonym_hosts: tuple[str, ...] = ()
+    pseudonym_key: PseudonymKey | None = None
+    excluded_urls: tuple[str, ...] = ()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,13 +97,41 @@ def read_settings(service: str | None = None, environ: Mapping[str, str] | None 
         otlp_events=_otlp(env, "LOGS"),
         heartbeat=_read(env, "OTEL_ORDERS_HEARTBEAT", Duration(15 * SECOND), _duration_or_off),
         trace_young_for=_read(env, "OTEL_ORDERS_TRACE_YOUNG_FOR", Duration(20 * SECOND), parse_duration),
-        internal_hosts=_words(env, "OTEL_ORDERS_INTERNAL_HOSTS"),
+        internal_hosts=read_http_settings(env).internal_hosts,
         mask_keys=_words(env, "OTEL_ORDERS_MASK_KEYS"),
         plain_keys=_words(env, "OTEL_ORDERS_PLAIN_KEYS"),
         metrics_host=env.get("OTEL_EXPORTER_PROMETHEUS_HOST") or "127.0.0.1",
         metrics_port=_read(env, "OTEL_EXPORTER_PROMETHEUS_PORT", None, _port),
         disabled=env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true",
     )
+
+
+def read_http_settings(environ: Mapping[str, str] | None = None) -> HttpSettings:
+    """Return what *environ* (the process's own by default) says about HTTP.  Raises ConfigurationError."""
+    env = os.environ if environ is None else environ
+    key = env.get(PSEUDONYM_KEY, "")
+    found = HttpSettings(
+        internal_hosts=_words(env, "OTEL_ORDERS_INTERNAL_HOSTS"),
+        no_trace_hosts=_words(env, "OTEL_ORDERS_NO_TRACE_HOSTS"),
+        pseudonym_hosts=_words(env, "OTEL_ORDERS_PSEUDONYM_HOSTS"),
+        pseudonym_key=PseudonymKey(key.encode("utf-8", "surrogateescape")) if key else None,
+        excluded_urls=_expressions(env, "OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS"),
+    )
+    if found.pseudonym_hosts and found.pseudonym_key is None:
+        raise ConfigurationError(f"OTEL_ORDERS_PSEUDONYM_HOSTS needs a key: set {PSEUDONYM_KEY}")
+    return found
+
+
+def _expressions(env: Mapping[str, str], own: str, general: str) -> tuple[str, ...]:
+    """Return the regular expressions in the variable *own*, or else in *general*."""
+    variable = own if own in env else general
+    expressions = _words(env, variable)
+    for expression in expressions:
+        try:
+            re.compile(expression)
+        except re.error as error:
+            raise ConfigurationError(f"{variable}: {expression!r} is no regular expression: {error}") from None
+    return expressions
 
 
 def _read(env: Mapping[str, str], variable: str, default: T, parse: Callable[[str], T]) -> T:

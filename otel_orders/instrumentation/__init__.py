@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from otel_orders.instrumentation.amqp import DEFAULT, Propagation
 from otel_orders.instrumentation.spans import guarded
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 _CLIENTS = ("pika", "aio_pika", "httpx")
 
@@ -21,21 +25,23 @@ def instrument_all(
     young_for: int = DEFAULT.young_for,
     long_queues: frozenset[str] = DEFAULT.long_queues,
     internal_hosts: tuple[str, ...] = (),
+    registry: CollectorRegistry | None = None,
 ) -> None:
     """Instrument every supported client that is installed.  Harmless when they are already; the last call counts.
 
     young_for: for how long after its start a trace is continued over a queue, in ns.  long_queues: queues whose
     consumers always start a linked trace of their own.  internal_hosts: further hosts, or suffixes that start with a
-    dot, that may be told which order a request is about.  A client that cannot be instrumented is counted as a fault
-    and works on untraced.
+    dot, that may be told which order a request is about.  registry: for the metrics of messages, None for none.  A
+    client that cannot be instrumented is counted as a fault and works on untraced.
     """
     propagation = Propagation(young_for, long_queues)
     for client in filter(find_spec, _CLIENTS):
-        guarded(client, _instrument, client, internal_hosts if client == "httpx" else propagation)
+        options = (internal_hosts,) if client == "httpx" else (propagation, registry)
+        guarded(client, _instrument, client, *options)
 
 
-def _instrument(client: str, option: object) -> None:
-    import_module(f"{__name__}.{client}").instrument(option)
+def _instrument(client: str, *options: object) -> None:
+    import_module(f"{__name__}.{client}").instrument(*options)
 
 
 def uninstrument_all() -> None:

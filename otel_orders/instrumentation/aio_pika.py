@@ -8,34 +8,51 @@ Knows nothing of payloads and settles nothing itself.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import wrapt
 from aio_pika import Exchange
-from aio_pika.message import IncomingMessage, ProcessContext
+from aio_pika.exceptions import DeliveryError, PublishError
+from aio_pika.message import ProcessContext
 from aio_pika.queue import Queue, QueueIterator
 from aio_pika.robust_queue import RobustQueueIterator
 from aio_pika.tools import ensure_awaitable
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+from opentelemetry.trace import SpanKind
 
+from otel_orders.instrumentation import semconv, settling
 from otel_orders.instrumentation.amqp import (
+    CONFIRMED,
     DEFAULT,
     FAULT,
+    NACKED,
+    RETURNED,
+    TRACING,
+    UNCONFIRMED,
     Message,
-    Processing,
     Propagation,
     Sending,
-    size_of,
+    stop_counting,
+    tracing,
 )
+from otel_orders.instrumentation.coexistence import is_official, official, official_span, silenced
 from otel_orders.instrumentation.patching import Patches
+from otel_orders.instrumentation.processing import Processing, end_dropped
 from otel_orders.instrumentation.spans import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aio_pika.abc import AbstractIncomingMessage, AbstractMessage
+    from prometheus_client import CollectorRegistry
+
+    from otel_orders.instrumentation.patching import Wrapper
 
     Wrapped = Callable[..., Awaitable[Any]]
     Args = tuple[Any, ...]
@@ -44,6 +61,9 @@ if TYPE_CHECKING:
 else:
     _Proxy = wrapt.ObjectProxy
 
+_CLIENT = "aio_pika"
+_REFUSALS = {PublishError: RETURNED, DeliveryError: NACKED}
+
 _patches = Patches()
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
@@ -51,12 +71,15 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 class _Active:
     """What instrument() was told last; consumers that are already running follow it."""
 
-    propagation = DEFAULT
+    tracing = TRACING
 
 
-def instrument(propagation: Propagation = DEFAULT) -> None:
-    """Trace every exchange and queue of this process, by *propagation*.  Harmless when it is done already."""
-    _Active.propagation = propagation
+def instrument(propagation: Propagation = DEFAULT, registry: CollectorRegistry | None = None) -> None:
+    """Trace every exchange and queue of this process, by *propagation*.  Harmless when done already; the last counts.
+
+    registry: where the metrics go; None for no metrics.  Raises ValueError where it holds others of the same name.
+    """
+    _Active.tracing = tracing(propagation, registry, _CLIENT)
     _patches.apply(
         (
             (Exchange, "publish", _publish),
@@ -67,45 +90,119 @@ def instrument(propagation: Propagation = DEFAULT) -> None:
             (QueueIterator, "__aexit__", _leave_iterator),
             (QueueIterator, "close", _close_iterator),
             (ProcessContext, "__aexit__", _leave_process_block),
-            *((IncomingMessage, name, _settle) for name in ("ack", "nack", "reject")),
+            (Channel, "basic_ack", _settling(settling.acked)),
+            (Channel, "basic_nack", _settling(settling.nacked)),
+            (Channel, "basic_reject", _settling(settling.rejected)),
         )
     )
+    if theirs := guarded(FAULT, official, _CLIENT, "callback_decorator"):
+        _patches.apply([(theirs.CallbackDecorator, "decorate", _decorate)])
+    atexit.register(_end_all)
 
 
 def uninstrument() -> None:
     """Put aio-pika's own methods back.  Consumers that are already running go on untraced."""
     _patches.restore()
+    _end_all()
+    atexit.unregister(_end_all)
+    stop_counting(_CLIENT)
+
+
+class _Known(NamedTuple):
+    """What is kept about a channel of the connection that is in use now."""
+
+    waiting: settling.Waiting
+    server: semconv.Server | None
+
+
+_channels: WeakKeyDictionary[Channel, _Known] = WeakKeyDictionary()
+
+
+def _known(channel: Any) -> _Known:
+    known = _channels.get(channel)
+    if known is None:
+        url = channel.connection.url
+        known = _channels[channel] = _Known(settling.Waiting(), (url.host, url.port or 5672))
+        waiting = known.waiting
+        channel.closing.add_done_callback(lambda _: waiting.close())
+    return known
+
+
+def _end_all() -> None:
+    """End what is still held back: nobody will settle it any more."""
+    end_dropped()
+    for known in list(_channels.values()):
+        known.waiting.close()
+
+
+def _settling(read: Callable[..., settling.Settlement]) -> Wrapper:
+    """Return the wrapper of a method that settles messages, whose arguments *read* understands."""
+
+    async def settle(wrapped: Wrapped, channel: Channel, args: Args, kwargs: Kwargs) -> Any:
+        result = await wrapped(*args, **kwargs)
+        if (known := _channels.get(channel)) is not None:
+            guarded(FAULT, known.waiting.settle_by, read, *args, **kwargs)
+        return result
+
+    return settle
 
 
 class _Outgoing(_Proxy):
     """The application's message with other headers; the message itself stays as it is."""
 
-    def __init__(self, message: AbstractMessage, headers: dict[Any, Any]) -> None:
+    def __init__(self, message: AbstractMessage, sending: Sending) -> None:
         super().__init__(message)
-        self._self_headers = headers
+        self._self_sending = sending
 
     @property
     def properties(self) -> Any:
         properties = self.__wrapped__.properties
-        properties.headers = self._self_headers
+        properties.headers = self._self_sending.headers
+        if properties.timestamp is None:
+            properties.timestamp = datetime.fromtimestamp(self._self_sending.timestamp, UTC)
         return properties
 
 
 async def _publish(wrapped: Wrapped, exchange: Exchange, args: Args, kwargs: Kwargs) -> Any:
-    prepared = guarded(FAULT, _prepared, exchange.name, *args, **kwargs) if _patches.active else None
+    prepared = guarded(FAULT, _prepared, exchange, *args, **kwargs) if _patches.active else None
     if prepared is None:
         return await wrapped(*args, **kwargs)
     sending, arguments = prepared
     with sending:
-        return await wrapped(**arguments)
+        if is_official(wrapped):  # beneath ours: theirs would be a second span
+            with silenced():
+                result = await wrapped(**arguments)
+        else:
+            result = await wrapped(**arguments)
+        sending.outcome = _outcome(result)
+    return result
 
 
-def _prepared(
-    exchange: str, message: AbstractMessage, routing_key: str, **options: Any
-) -> tuple[Sending, dict[str, Any]]:
+def _outcome(result: object) -> str:
+    """Return what publish's *result* means."""
+    if result is None:
+        return UNCONFIRMED
+    return RETURNED if isinstance(result, DeliveredMessage) else CONFIRMED
+
+
+def _prepared(exchange: Exchange, message: AbstractMessage, routing_key: str, **options: Any) -> tuple[Sending, Kwargs]:
     """Return the sending, and publish's arguments with a message that carries it."""
-    sending = Sending(_message(message, exchange, routing_key, ""))
-    return sending, {"message": _Outgoing(message, sending.headers), "routing_key": routing_key, **options}
+    told = Message(
+        exchange.name,
+        routing_key,
+        message.headers,
+        message_id=message.message_id,
+        conversation_id=message.correlation_id,
+        server=_server(exchange),
+    )
+    sending = Sending(told, _Active.tracing, refusals=_REFUSALS, adopted=official_span(_CLIENT, SpanKind.PRODUCER))
+    return sending, {"message": _Outgoing(message, sending), "routing_key": routing_key, **options}
+
+
+def _server(exchange: Exchange) -> semconv.Server | None:
+    """Return where *exchange* is; None where the client does not tell."""
+    url = getattr(getattr(exchange.channel, "_connection", None), "url", None)
+    return None if url is None else (url.host, url.port or 5672)
 
 
 async def _consume(wrapped: Wrapped, queue: Queue, args: Args, kwargs: Kwargs) -> Any:
@@ -115,8 +212,22 @@ async def _consume(wrapped: Wrapped, queue: Queue, args: Args, kwargs: Kwargs) -
 
 def _with_traced_callback(queue: Queue, callback: Any, *args: Any, **kwargs: Any) -> tuple[Args, Kwargs] | None:
     """Return consume's arguments with the callback inside the process span; None: leave the call to aio-pika."""
-    if not callable(callback) or isinstance(getattr(callback, "__self__", None), QueueIterator):
-        return None  # an iterator only takes the message in; it is processed when it is handed out
+    if not callable(callback) or _takes_in(callback) or hasattr(callback, _TRACED):
+        return None
+    return (_traced(queue, callback), *args), kwargs
+
+
+_TRACED = "_otel_orders_traced"
+"""Marks a callback that is traced already, by us or inside the official instrumentation's own."""
+
+
+def _takes_in(callback: Any) -> bool:
+    """Return whether *callback* only puts a message into an iterator: it is processed when it is handed out."""
+    return isinstance(getattr(callback, "__self__", None), QueueIterator)
+
+
+def _traced(queue: Queue, callback: Any) -> Any:
+    """Return *callback*, inside the process span."""
     awaitable = ensure_awaitable(callback)
 
     @functools.wraps(awaitable)
@@ -124,7 +235,22 @@ def _with_traced_callback(queue: Queue, callback: Any, *args: Any, **kwargs: Any
         with guarded(FAULT, _processing, queue, message) or _NOTHING:
             return await awaitable(message)
 
-    return (traced, *args), kwargs
+    setattr(traced, _TRACED, True)
+    return traced
+
+
+def _decorate(wrapped: Any, decorator: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Have the official instrumentation decorate what is traced by us; an iterator's intake needs no span at all."""
+    decorated = guarded(FAULT, _with_ours_inside, wrapped, decorator, *args, **kwargs) if _patches.active else None
+    return wrapped(*args, **kwargs) if decorated is None else decorated
+
+
+def _with_ours_inside(wrapped: Any, decorator: Any, callback: Any) -> Any:
+    if _takes_in(callback):
+        return callback
+    decorated = wrapped(callback if hasattr(callback, _TRACED) else _traced(decorator._queue, callback))  # noqa: SLF001
+    setattr(decorated, _TRACED, True)
+    return decorated
 
 
 class _Step(NamedTuple):
@@ -140,7 +266,7 @@ class _Steps:
 
     def begin(self, source: object, queue: Queue, message: AbstractIncomingMessage) -> None:
         """Begin the processing of *message*, which the current task takes from *source*."""
-        processing = _processing(queue, message, ambient=True)
+        processing = _processing(queue, message, step=True, got=source is queue)
         task = asyncio.current_task()
         if processing is None or task is None:
             return
@@ -154,6 +280,13 @@ class _Steps:
         step = self._of_current_task().pop(source, None)
         if step is not None:
             step.processing.leave(error)
+
+    def blame(self, message: object, error: BaseException) -> object | None:
+        """Say that *message* is about to be settled because of *error*; returns what it was taken from."""
+        source = self.source_of(message)
+        if source is not None:
+            self._of_current_task()[source].processing.blame(error)
+        return source
 
     def source_of(self, message: object) -> object | None:
         """Return what the current task has taken *message* from, None where it has not or is done with it."""
@@ -198,34 +331,35 @@ async def _close_iterator(wrapped: Wrapped, iterator: QueueIterator, args: Args,
 
 
 async def _leave_process_block(wrapped: Wrapped, block: ProcessContext, args: Args, kwargs: Kwargs) -> Any:
+    """Settle by the block's end; its error is why, and ends what was taken from an iterator or by a get."""
     error = args[1] if len(args) > 1 else None
-    if error is not None and (source := guarded(FAULT, _steps.source_of, block.message)) is not None:
-        guarded(FAULT, _steps.end, source, error)
-    return await wrapped(*args, **kwargs)
+    source = None if error is None else guarded(FAULT, _steps.blame, block.message, error)
+    try:
+        return await wrapped(*args, **kwargs)
+    finally:
+        if source is not None:
+            guarded(FAULT, _steps.end, source)
 
 
-async def _settle(wrapped: Wrapped, message: IncomingMessage, args: Args, kwargs: Kwargs) -> Any:
-    """Settle a message; one that came from ``get`` has nothing else by which its end could be told."""
-    result = await wrapped(*args, **kwargs)
-    if isinstance(source := guarded(FAULT, _steps.source_of, message), Queue):
-        guarded(FAULT, _steps.end, source)
-    return result
-
-
-def _processing(queue: Queue, message: AbstractIncomingMessage, *, ambient: bool = False) -> Processing | None:
+def _processing(
+    queue: Queue, message: AbstractIncomingMessage, *, step: bool = False, got: bool = False
+) -> Processing | None:
     if not _patches.active:
         return None
-    told = _message(message, message.exchange or "", message.routing_key or "", queue.name)
-    return Processing(told, _Active.propagation, ambient=ambient)
-
-
-def _message(message: AbstractMessage, exchange: str, routing_key: str, queue: str) -> Message:
-    return Message(
-        exchange=exchange,
-        routing_key=routing_key,
-        headers=message.headers,
-        queue=queue,
+    waiting, server = _known(message.channel)
+    no_ack = bool(message.processed)  # before anybody could settle it
+    told = Message(
+        message.exchange or "",
+        message.routing_key or "",
+        message.headers,
+        queue=queue.name,
         message_id=message.message_id,
         conversation_id=message.correlation_id,
-        body_size=size_of(message.body),
+        server=server,
+        timestamp=message.timestamp,
+        delivery_tag=message.delivery_tag or 0,
+        redelivered=bool(message.redelivered),
+        no_ack=no_ack,
     )
+    adopted = None if step else official_span(_CLIENT, SpanKind.CONSUMER)
+    return Processing(told, _Active.tracing, ambient=step, waiting=waiting, adopted=adopted, got=got)

@@ -1,27 +1,24 @@
-"""What both AMQP clients share: how a message is named, what its headers carry, and whose trace its consumer is in.
+"""What both AMQP clients share: what is told about a message, how it is sent, and whose trace its consumer is in.
 
 Pure: knows no client and no connection, never reads a payload, never changes what the application handed over.  Rules
-are those of OpenTelemetry's messaging conventions (docs/messaging/rabbitmq.md); a consumer's span is a child of the
-producer's while their trace is young, and otherwise linked to it.
+are those of OpenTelemetry's messaging conventions (docs/messaging/rabbitmq.md).  What becomes of a message that was
+delivered is in processing.py.
 """
 
 from __future__ import annotations
 
+import sys
 import time
-import weakref
-from collections import deque
-from collections.abc import Mapping
-from contextlib import suppress
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from opentelemetry import trace
 from opentelemetry.context import get_current
-from opentelemetry.trace import Link, SpanContext, SpanKind
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 
 from otel_orders import names
-from otel_orders.context import current_order
+from otel_orders.instrumentation import semconv, spans
 from otel_orders.instrumentation.headers import (
     BAGGAGE,
     TRACEPARENT,
@@ -32,22 +29,28 @@ from otel_orders.instrumentation.headers import (
     started_at,
     with_baggage_of,
 )
-from otel_orders.instrumentation.spans import OpenSpan, Outbound, guarded, start_span
+from otel_orders.instrumentation.semconv import SEND, Server
+from otel_orders.instrumentation.spans import Outbound, error_type
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
+
+    from prometheus_client import CollectorRegistry
+
+    from otel_orders.instrumentation.messaging_metrics import MessagingMetrics, Place
+    from otel_orders.instrumentation.settling import Waiting
 
 FAULT = "amqp"
 """The source under which faults of the AMQP instrumentation are counted."""
 
-SYSTEM: Final = "messaging.system"
-OPERATION_NAME: Final = "messaging.operation.name"
-OPERATION_TYPE: Final = "messaging.operation.type"
-DESTINATION: Final = "messaging.destination.name"
-ROUTING_KEY: Final = "messaging.rabbitmq.destination.routing_key"
-MESSAGE_ID: Final = "messaging.message.id"
-CONVERSATION_ID: Final = "messaging.message.conversation_id"
-BODY_SIZE: Final = "messaging.message.body.size"
+CONFIRMED: Final = "confirmed"
+RETURNED: Final = "returned"
+NACKED: Final = "nacked"
+ERROR: Final = "error"
+UNCONFIRMED: Final = "unconfirmed"
+
+_METRICS = "otel_orders.instrumentation.messaging_metrics"
 
 CARRIED = (TRACEPARENT, TRACESTATE, BAGGAGE, names.TRACE_STARTED_AT_HEADER, names.PUBLISHED_AT_HEADER)
 
@@ -70,8 +73,40 @@ class Propagation(msgspec.Struct, frozen=True):
 DEFAULT = Propagation()
 
 
-class Message(msgspec.Struct, frozen=True):
-    """What is told about one message, by whichever client.  queue: empty for a producer.  body_size: in bytes."""
+class Tracing(msgspec.Struct, frozen=True):
+    """How messages are traced.  metrics: None counts nothing.  old_names: see semconv.py."""
+
+    propagation: Propagation = DEFAULT
+    metrics: MessagingMetrics | None = None
+    old_names: bool = False
+
+
+TRACING = Tracing()
+
+
+def tracing(propagation: Propagation, registry: CollectorRegistry | None, user: str) -> Tracing:
+    """Return how *user* (a client's name) traces, with its metrics in *registry* and the environment's names.
+
+    Raises ValueError where *registry* holds other metrics of the same names.
+    """
+    if registry is None:
+        return Tracing(propagation, None, semconv.wants_old_names())
+    from otel_orders.instrumentation.messaging_metrics import borrow  # noqa: PLC0415 - loads prometheus_client
+
+    return Tracing(propagation, borrow(registry, user), semconv.wants_old_names())
+
+
+def stop_counting(user: str) -> None:
+    """*user* is uninstrumented: take metrics that nobody needs any more out of their registry."""
+    if _METRICS in sys.modules:
+        sys.modules[_METRICS].give_back(user)
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What is told about one message, by whichever client.
+
+    queue, and what follows server: only of one that was delivered.  timestamp: as AMQP has it, in unix seconds.
+    """
 
     exchange: str
     routing_key: str
@@ -79,48 +114,66 @@ class Message(msgspec.Struct, frozen=True):
     queue: str = ""
     message_id: str | None = None
     conversation_id: str | None = None
-    body_size: int | None = None
+    server: Server | None = None
+    timestamp: Any = None
+    delivery_tag: int = 0
+    redelivered: bool = False
+    no_ack: bool = False
 
-    def attributes(self, operation: str) -> dict[str, Any]:
+    def place(self) -> Place:
+        """Return what the metrics of this message are told apart by."""
+        return (self.exchange, self.routing_key, self.queue, self.server)
+
+    def attributes(self, operation: str, *, old_names: bool = False) -> dict[str, Any]:
         """Return the attributes of the span of *operation*, `send` or `process`."""
-        found = {
-            SYSTEM: "rabbitmq",
-            DESTINATION: destination(self.exchange, self.routing_key, self.queue),
-            ROUTING_KEY: self.routing_key,
-            OPERATION_NAME: operation,
-            OPERATION_TYPE: operation,
-            MESSAGE_ID: self.message_id,
-            CONVERSATION_ID: self.conversation_id,
-            BODY_SIZE: self.body_size,
-        }
-        return {name: value for name, value in found.items() if value is not None and value != ""}
-
-
-@lru_cache(maxsize=1024)
-def destination(exchange: str, routing_key: str, queue: str = "") -> str:
-    """Return `{exchange}:{routing_key}:{queue}` without what is empty or said twice; `amq.default` for nothing."""
-    parts = (exchange, routing_key, "" if queue == routing_key else queue)
-    return ":".join(filter(None, parts)) or "amq.default"
-
-
-def size_of(body: object) -> int | None:
-    """Return the size of *body* in bytes, None where only encoding it would tell."""
-    return len(body) if isinstance(body, (bytes, bytearray)) else None
+        found = dict(semconv.destination_attributes(operation, *self.place()))
+        if self.message_id:
+            found[semconv.MESSAGE_ID] = self.message_id
+        if self.conversation_id:
+            found[semconv.CONVERSATION_ID] = self.conversation_id
+        if self.delivery_tag:
+            found[semconv.DELIVERY_TAG] = self.delivery_tag
+        if old_names:
+            found |= semconv.old_attributes(operation, self.exchange, self.routing_key, self.server)
+        return found
 
 
 class Sending(Outbound):
-    """The publishing of one message: its span is current inside the block.  headers: what the message is to carry."""
+    """The publishing of one message: its span is current inside the block.  headers: what the message is to carry.
 
-    def __init__(self, message: Message) -> None:
+    outcome: set by the client inside the block.  refusals: exception types, and the outcomes that they mean.
+    """
+
+    def __init__(
+        self,
+        message: Message,
+        tracing: Tracing = TRACING,
+        *,
+        refusals: Mapping[Any, str] | None = None,
+        adopted: Span | None = None,
+    ) -> None:
+        self._message, self._metrics, self._refusals = message, tracing.metrics, refusals or {}
+        self._began = time.perf_counter()
+        self.outcome = UNCONFIRMED
+        self._awaited = False
+        self._before = get_current()
         headers = {} if message.headers is None else dict(message.headers)
-        custom = _custom_context(headers)
-        name = f"send {destination(message.exchange, message.routing_key)}"
-        kind = SpanKind.PRODUCER if custom is None else SpanKind.CLIENT
-        links = () if custom is None else (Link(custom),)
-        attributes = message.attributes("send")
-        super().__init__(FAULT, start_span(name, current_order(), kind=kind, attributes=attributes, links=links))
+        custom = _custom_context(headers) if TRACEPARENT in headers and adopted is None else None
+        super().__init__(FAULT, adopted or self._start(custom, tracing), adopted=adopted is not None)
+        if adopted is not None:
+            adopted.set_attributes(message.attributes(SEND))
         self.headers: dict[Any, Any] = headers
         self._carry(custom)
+
+    def _start(self, custom: SpanContext | None, tracing: Tracing) -> Span:
+        message = self._message
+        return spans.tracer.start_span(
+            semconv.span_name(SEND, message.exchange, message.routing_key),
+            self._before,
+            kind=SpanKind.PRODUCER if custom is None else SpanKind.CLIENT,
+            attributes=message.attributes(SEND, old_names=tracing.old_names),
+            links=() if custom is None else (Link(custom),),
+        )
 
     def _carry(self, custom: SpanContext | None) -> None:
         """Put trace, order and times into the headers.
@@ -128,21 +181,52 @@ class Sending(Outbound):
         A trace context that the application put there itself, such as that of the transaction whose outbox is being
         sent, stays as it is (messaging-spans.md, "Producer spans").
         """
-        context = get_current()
+        context = self._before
         if BAGGAGE in self.headers:
             context = with_baggage_of(self.headers, context)
         carried: dict[str, Any] = outgoing(self.span, context)
         sent_in = self.span.get_span_context()
         if sent_in.is_valid and (custom is None or custom.trace_id == sent_in.trace_id):
-            carried[names.TRACE_STARTED_AT_HEADER] = started_at(self.span)
+            carried[names.TRACE_STARTED_AT_HEADER] = started_at(self.span, self._before)
         if custom is not None:
             carried = {name: value for name, value in carried.items() if name not in (TRACEPARENT, TRACESTATE)}
         self.headers.update(carried)
         self.headers.setdefault(names.PUBLISHED_AT_HEADER, time.time_ns())
 
+    @property
+    def timestamp(self) -> int:
+        """Now, as AMQP's own timestamp has it (unix s), for a message that has none: RabbitMQ's own tools read it."""
+        return int(time.time())
+
+    def await_outcome(self, unconfirmed: Waiting, number: int) -> None:
+        """End not with the block, but with the confirmation of the channel's message *number*."""
+        self._awaited = unconfirmed.add(number, self)
+
+    def settle(self, outcome: str) -> None:
+        """End with the *outcome* that the broker told later; what came back is confirmed all the same."""
+        if self.outcome != RETURNED:
+            self.outcome = outcome
+        self.end()
+
+    def describe(self, error: BaseException | None) -> None:
+        """Put the outcome on the span and into the metrics."""
+        super().describe(error)
+        if error is not None:
+            self.outcome = self._refusals.get(type(error), ERROR)
+        lost = self.outcome in (RETURNED, NACKED)
+        failure = error_type(error) if error is not None else self.outcome if lost else ""
+        if self.span.is_recording():
+            self.span.set_attribute(names.OUTCOME, self.outcome)
+            if lost and error is None:
+                self.span.set_attribute(ERROR_TYPE, failure)
+                self.span.set_status(Status(StatusCode.ERROR))
+        if self._metrics is not None:
+            self._metrics.sent(self._message.place(), time.perf_counter() - self._began, self.outcome, failure)
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         super().__exit__(kind, error, tb)
-        self.end()
+        if not self._awaited:
+            self.end()
 
 
 def _custom_context(headers: dict[Any, Any]) -> SpanContext | None:
@@ -150,8 +234,6 @@ def _custom_context(headers: dict[Any, Any]) -> SpanContext | None:
 
     The current span's own is no such thing, nor what was copied from the message at work: they are taken out.
     """
-    if TRACEPARENT not in headers:
-        return None
     found = arrival(headers, 0).origin
     known = lineage()
     copied = known is not None and found.span_id == known.origin.span_id
@@ -160,73 +242,3 @@ def _custom_context(headers: dict[Any, Any]) -> SpanContext | None:
     for name in CARRIED if copied else (TRACEPARENT, TRACESTATE):
         headers.pop(name, None)
     return None
-
-
-class Processing(OpenSpan):
-    """Application code at work on one message: inside it, the message's order and the span are current.
-
-    A callback runs in the block.  What is handed out step by step, by an iterator or a get, is in process until
-    leave(): when the next step is asked for, or when the application lets go of the message.
-    """
-
-    def __init__(self, message: Message, propagation: Propagation, *, ambient: bool = False) -> None:
-        """Begin.  ambient: whether the current span is the application's own, and so worth a link."""
-        end_dropped()
-        now = time.time_ns()
-        arrived = arrival(message.headers if isinstance(message.headers, Mapping) else {}, now)
-        if not propagation.continues(message.queue, arrived.started_at, now):
-            arrived = arrived.in_a_trace_of_its_own(now)
-        outside = trace.get_current_span().get_span_context()
-        span = start_span(
-            f"process {destination(message.exchange, message.routing_key, message.queue)}",
-            arrived.order,
-            context=arrived.context,
-            kind=SpanKind.CONSUMER,
-            attributes=message.attributes("process"),
-            links=(*arrived.links, Link(outside)) if ambient and outside.is_valid else arrived.links,
-        )
-        super().__init__(FAULT, span)
-        self._scope = arrived.scope(span)
-
-    def leave(self, error: BaseException | None = None) -> None:
-        """End, because of *error* if there is one, and put back what was current in the calling task.  Never raises."""
-        self.end(error)
-        guarded(FAULT, self._scope.close)
-
-    def until_dropped(self, *parts: object) -> None:
-        """Leave also when the application holds none of *parts* (of the message) any more.
-
-        The span itself is ended by end_dropped().
-        """
-        held = len(parts)
-
-        def dropped() -> None:
-            nonlocal held
-            held -= 1
-            if not held and not self.ended:
-                self._scope.close()
-                _dropped.append((self, time.time_ns()))
-
-        for part in parts:
-            weakref.finalize(part, dropped).atexit = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.leave(error)
-
-
-_dropped: deque[tuple[Processing, int]] = deque()
-"""What the application let go of and no one has ended yet, and when that was (unix ns)."""
-
-
-def end_dropped() -> None:
-    """End the processing of messages that the application has let go of.  Never raises.
-
-    A finalizer must not do it itself: it may run in the middle of a span processor that holds its lock.
-    """
-    while _dropped:
-        with suppress(IndexError):  # another thread was faster
-            processing, dropped_at = _dropped.popleft()
-            processing.end(at=dropped_at)

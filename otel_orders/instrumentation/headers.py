@@ -6,20 +6,23 @@ other instrumentation passes it on to a host that nobody chose.  Knows no client
 
 from __future__ import annotations
 
+import re
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote_plus, unquote_plus
 
 import msgspec
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
-from opentelemetry.context import Context, create_key, get_current, set_value
+from opentelemetry.context import Context, create_key, get_current
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import Getter
-from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext
+from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanContext, TraceFlags
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_orders import names
-from otel_orders.context import Order, current_order, from_baggage, to_baggage
+from otel_orders.context import MAX_ID, Order, current_order, from_baggage, to_baggage
 from otel_orders.instrumentation.spans import Scope
 
 if TYPE_CHECKING:
@@ -68,6 +71,24 @@ def _with_baggage(configured: TextMapPropagator) -> TextMapPropagator:
     return CompositePropagator([configured, W3CBaggagePropagator()])
 
 
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
+
+_PLAIN_TRACEPARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+_OUR_BAGGAGE = re.compile(r"(?:order_id=([\w.%+~-]{1,400})(?:,partner_id=([\w.%+~-]{1,400}))?)?", re.ASCII)
+"""The baggage that most messages carry: ours alone, or none.  It is read without the machinery for any other."""
+
+
+@lru_cache(maxsize=8)
+def _is_standard(configured: TextMapPropagator) -> bool:
+    """Return whether *configured* is W3C's trace context and baggage, as OpenTelemetry's default is."""
+    parts = getattr(configured, "_propagators", ())
+    return type(configured) is CompositePropagator and [*map(type, parts)] == [
+        TraceContextTextMapPropagator,
+        W3CBaggagePropagator,
+    ]
+
+
 class Lineage(msgspec.Struct, frozen=True):
     """What is known about the trace that the current code works in.
 
@@ -101,19 +122,45 @@ class Arrival(msgspec.Struct, frozen=True):
         """Make *span* and the order current, in *context* (the arrival's own by default)."""
         known = Lineage(span.get_span_context().trace_id, self.started_at, self.origin)
         inside = trace.set_span_in_context(span, context or self.context)
-        return Scope(set_value(_LINEAGE, known, inside), self.order)
+        return Scope(inside, self.order, {_LINEAGE: known})
 
 
 def arrival(headers: Mapping[str, object], now: int) -> Arrival:
     """Return what *headers* tell, at the time *now* (unix ns); a trace of unknown age counts as new."""
-    context = _with_baggage(propagate.get_global_textmap()).extract(headers, Context(), _GETTER)
-    order = from_baggage(context)
-    for name in (names.ORDER_ID, names.PARTNER_ID):
-        if baggage.get_baggage(name, context) is not None:
-            context = baggage.remove_baggage(name, context)
+    configured = propagate.get_global_textmap()
+    ours = _OUR_BAGGAGE.fullmatch(text) if type(text := headers.get(BAGGAGE, "")) is str else None
+    if ours is not None and _is_standard(configured):
+        context = _trace_context(headers)
+        order = _order(*ours.groups())
+    else:
+        context = _with_baggage(configured).extract(headers, Context(), _GETTER)
+        order = from_baggage(context)
+        for name in (names.ORDER_ID, names.PARTNER_ID):
+            if baggage.get_baggage(name, context) is not None:
+                context = baggage.remove_baggage(name, context)
     origin = trace.get_current_span(context).get_span_context()
     started = nanoseconds(headers.get(names.TRACE_STARTED_AT_HEADER, headers.get(names.PUBLISHED_AT_HEADER)))
     return Arrival(context, order, origin, started if started is not None and origin.is_valid else now)
+
+
+def _trace_context(headers: Mapping[str, object]) -> Context:
+    """Return a context with the sender's span, as W3C's propagator reads it; without tracestate, in one step."""
+    told = headers.get(TRACEPARENT)
+    plain = _PLAIN_TRACEPARENT.fullmatch(told) if type(told) is str and TRACESTATE not in headers else None
+    if plain is None:
+        return _TRACE_CONTEXT.extract(headers, Context(), _GETTER)
+    trace_id, span_id, flags = plain.groups()
+    sender = SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
+    return trace.set_span_in_context(NonRecordingSpan(sender), Context()) if sender.is_valid else Context()
+
+
+def _order(order_id: str | None, partner_id: str | None) -> Order | None:
+    """Return the order that our own baggage header names, whose values are still encoded."""
+    if order_id is None or not 0 < len(order_id := unquote_plus(order_id)) <= MAX_ID:
+        return None
+    if partner_id is not None and not 0 < len(partner_id := unquote_plus(partner_id)) <= MAX_ID:
+        partner_id = None
+    return Order(order_id, partner_id)
 
 
 def nanoseconds(value: object) -> int | None:
@@ -125,19 +172,22 @@ def nanoseconds(value: object) -> int | None:
     return int(value) if isinstance(value, int) and value is not True and 0 < value <= MAX_TIME else None
 
 
-def lineage() -> Lineage | None:
-    """Return the lineage of the current trace; None where neither a consumer nor a server of ours started it."""
-    found = get_current().get(_LINEAGE)
+def lineage(context: Context | None = None) -> Lineage | None:
+    """Return the lineage of the trace in *context* (the current one by default); None where none of ours started it."""
+    found = (get_current() if context is None else context).get(_LINEAGE)
     return found if isinstance(found, Lineage) else None
 
 
-def started_at(span: Span) -> int:
-    """Return when the trace of *span*, which was started in the current context, began (unix ns), as far as known."""
+def started_at(span: Span, context: Context | None = None) -> int:
+    """Return when the trace of *span* began (unix ns), as far as known.
+
+    context: in which the span was started; the current one by default.
+    """
     trace_id = span.get_span_context().trace_id
-    known = lineage()
+    known = lineage(context)
     if known is not None and known.trace_id == trace_id:
         return known.started_at
-    for candidate in (trace.get_current_span(), span):
+    for candidate in (trace.get_current_span(context), span):
         start = getattr(candidate, "start_time", None)
         if isinstance(start, int) and candidate.get_span_context().trace_id == trace_id:
             return start
@@ -151,12 +201,28 @@ def with_baggage_of(headers: Mapping[str, object], context: Context) -> Context:
 
 def outgoing(span: Span, context: Context) -> dict[str, str]:
     """Return the headers that carry *span*, the baggage of *context* and the current order."""
+    configured = propagate.get_global_textmap()
+    if _is_standard(configured) and not baggage.get_all(context):
+        return _outgoing_alone(span.get_span_context(), current_order())
     context = trace.set_span_in_context(span, context)
     order = current_order()
     if order is not None:
         context = to_baggage(order, baggage.remove_baggage(names.PARTNER_ID, context))
     carrier: dict[str, str] = {}
-    _with_baggage(propagate.get_global_textmap()).inject(carrier, context)
+    _with_baggage(configured).inject(carrier, context)
+    return carrier
+
+
+def _outgoing_alone(span: SpanContext, order: Order | None) -> dict[str, str]:
+    """Return what the standard propagators write where the order is the only baggage."""
+    carrier: dict[str, str] = {}
+    if span.is_valid:
+        carrier[TRACEPARENT] = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+        if span.trace_state:
+            carrier[TRACESTATE] = span.trace_state.to_header()
+    if order is not None:
+        partner = "" if order.partner_id is None else f",{names.PARTNER_ID}={quote_plus(order.partner_id)}"
+        carrier[BAGGAGE] = f"{names.ORDER_ID}={quote_plus(order.order_id)}{partner}"
     return carrier
 
 

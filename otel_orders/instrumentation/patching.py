@@ -41,7 +41,12 @@ class Patches:
         until apply() is called again.
         """
         for (owner, name), (original, wrapper) in tuple(self._wrapped.items()):
-            if vars(owner)[name] is wrapper:
+            if _wraps(vars(owner)[name], wrapper):
                 setattr(owner, name, original)
                 del self._wrapped[owner, name]
         self._applied = False
+
+
+def _wraps(found: Any, wrapper: Any) -> bool:
+    """Return whether *found* is *wrapper*, or what OpenTelemetry's unwrap() makes of it when it takes off another."""
+    return found is wrapper or getattr(found, "_self_wrapper", None) is wrapper._self_wrapper  # noqa: SLF001 - wrapt's

@@ -2,165 +2,137 @@
 
 ``basic_consume`` callbacks and the body of a ``for ... in channel.consume()`` loop run inside the process span.  A
 message from ``basic_get`` is in process until the channel's next ``basic_get``, or until the application holds neither
-its method nor its properties any more.  Knows nothing of payloads and settles nothing.
+its method nor its properties any more.  What the asynchronous adapters have too is in pika_channel.py.
 """
 
 from __future__ import annotations
 
 import atexit
-import copy
-import functools
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from pika import BasicProperties
 from pika.adapters.blocking_connection import BlockingChannel
 
 from otel_orders.instrumentation.amqp import (
+    CONFIRMED,
     DEFAULT,
     FAULT,
-    Message,
-    Processing,
     Propagation,
-    Sending,
-    end_dropped,
-    size_of,
+    stop_counting,
+    tracing,
 )
-from otel_orders.instrumentation.patching import Patches
+from otel_orders.instrumentation.coexistence import official, silenced
+from otel_orders.instrumentation.pika_channel import (
+    CLIENT,
+    NOTHING,
+    Active,
+    by_callback,
+    end_waiting,
+    patches,
+    prepare,
+    process,
+    wrappers,
+)
+from otel_orders.instrumentation.processing import Processing, end_dropped
 from otel_orders.instrumentation.spans import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
-    Wrapped = Callable[..., Any]
+    from prometheus_client import CollectorRegistry
+
+    from otel_orders.instrumentation.pika_channel import Args, Kwargs, Wrapped
+
     Delivery = tuple[Any, Any, Any]
     """method, properties and body; None three times where there is no message."""
 
-_patches = Patches()
-_NOTHING: AbstractContextManager[None] = nullcontext()
 
+def instrument(propagation: Propagation = DEFAULT, registry: CollectorRegistry | None = None) -> None:
+    """Trace every channel of this process, by *propagation*.  Harmless when it is done already; the last call counts.
 
-class _Active:
-    """What instrument() was told last; consumers that are already running follow it."""
-
-    propagation = DEFAULT
-
-
-def instrument(propagation: Propagation = DEFAULT) -> None:
-    """Trace every BlockingChannel of this process, by *propagation*.  Harmless when it is done already."""
-    _Active.propagation = propagation
-    _patches.apply(
+    registry: where the metrics go; None for no metrics.  Raises ValueError where it holds others of the same name.
+    """
+    Active.tracing = tracing(propagation, registry, CLIENT)
+    patches.apply(
         (
             (BlockingChannel, "basic_publish", _publish),
-            (BlockingChannel, "basic_consume", _consume_by_callback),
+            (BlockingChannel, "basic_consume", _consume),
             (BlockingChannel, "consume", _consume_by_generator),
             (BlockingChannel, "basic_get", _get),
+            *wrappers(),
         )
     )
-    atexit.register(end_dropped)
+    if theirs := guarded(FAULT, official, CLIENT, "utils"):
+        patches.apply([(theirs.ReadyMessagesDequeProxy, "popleft", _take_from_buffer)])
+    atexit.register(_end_all)
 
 
 def uninstrument() -> None:
     """Put pika's own methods back.  Consumers that are already running go on untraced."""
-    _patches.restore()
+    patches.restore()
+    _end_all()
+    atexit.unregister(_end_all)
+    stop_counting(CLIENT)
+
+
+def _end_all() -> None:
     end_dropped()
-    atexit.unregister(end_dropped)
+    end_waiting()
 
 
-def _publish(wrapped: Wrapped, _channel: BlockingChannel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    prepared = guarded(FAULT, _prepared, *args, **kwargs) if _patches.active else None
+def _publish(wrapped: Wrapped, channel: BlockingChannel, args: Args, kwargs: Kwargs) -> Any:
+    prepared = guarded(FAULT, prepare, channel, *args, **kwargs) if patches.active else None
     if prepared is None:
         return wrapped(*args, **kwargs)
     sending, arguments = prepared
-    with sending:
-        return wrapped(**arguments)
+    with sending, silenced() if sending.adopted else NOTHING:  # theirs spans the channel below once more
+        result = wrapped(**arguments)
+        if channel._delivery_confirmation:  # noqa: SLF001 - nothing public tells it
+            sending.outcome = CONFIRMED
+    return result
 
 
-def _prepared(
-    exchange: str, routing_key: str, body: Any, properties: Any = None, mandatory: bool = False
-) -> tuple[Sending, dict[str, Any]]:
-    """Return the sending, and basic_publish's arguments with a copy of the properties that carries it."""
-    outgoing = BasicProperties() if properties is None else copy.copy(properties)
-    sending = Sending(_message(exchange, routing_key, "", outgoing, body))
-    outgoing.headers = sending.headers
-    arguments = {"exchange": exchange, "routing_key": routing_key, "body": body, "properties": outgoing}
-    return sending, arguments | {"mandatory": mandatory}
+def _consume(wrapped: Wrapped, _channel: BlockingChannel, args: Args, kwargs: Kwargs) -> Any:
+    return by_callback(wrapped, args, kwargs) if patches.active else wrapped(*args, **kwargs)
 
 
-def _consume_by_callback(
-    wrapped: Wrapped, _channel: BlockingChannel, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    traced = guarded(FAULT, _with_traced_callback, *args, **kwargs) if _patches.active else None
-    return wrapped(*args, **kwargs) if traced is None else wrapped(*traced[0], **traced[1])
-
-
-def _with_traced_callback(
-    queue: str, on_message_callback: Any, *args: Any, **kwargs: Any
-) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Return basic_consume's arguments with the callback inside the process span; None: leave the call to pika."""
-    if not callable(on_message_callback):
-        return None
-
-    @functools.wraps(on_message_callback)
-    def traced(channel: Any, method: Any, properties: Any, body: Any) -> Any:
-        with guarded(FAULT, _processing, queue, method, properties, body) or _NOTHING:
-            return on_message_callback(channel, method, properties, body)
-
-    return (queue, traced, *args), kwargs
-
-
-def _consume_by_generator(
-    wrapped: Wrapped, _channel: BlockingChannel, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _consume_by_generator(wrapped: Wrapped, channel: BlockingChannel, args: Args, kwargs: Kwargs) -> Any:
     deliveries = wrapped(*args, **kwargs)
-    return _stepped(deliveries, _queue(*args, **kwargs)) if _patches.active else deliveries
+    return _stepped(deliveries, channel, *_asked(*args, **kwargs)) if patches.active else deliveries
 
 
-def _stepped(deliveries: Generator[Delivery, None, None], queue: str) -> Generator[Delivery, None, None]:
+def _stepped(
+    deliveries: Generator[Delivery, None, None], channel: BlockingChannel, queue: str, auto_ack: bool
+) -> Generator[Delivery, None, None]:
     for delivery in deliveries:
-        with guarded(FAULT, _step, queue, *delivery) or _NOTHING:
+        with guarded(FAULT, _step, channel, queue, auto_ack, *delivery[:2]) or NOTHING:
             yield delivery
+
+
+def _take_from_buffer(wrapped: Wrapped, buffer: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Take a loop's next message without the official span, which would end before the loop's body begins."""
+    return buffer.__wrapped__.popleft() if patches.active else wrapped(*args, **kwargs)
 
 
 _got: WeakKeyDictionary[BlockingChannel, Processing] = WeakKeyDictionary()
 """The message that each channel's last basic_get returned."""
 
 
-def _get(wrapped: Wrapped, channel: BlockingChannel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _get(wrapped: Wrapped, channel: BlockingChannel, args: Args, kwargs: Kwargs) -> Any:
     if (last := _got.pop(channel, None)) is not None:
         last.leave()
     delivery = wrapped(*args, **kwargs)
-    processing = guarded(FAULT, _step, _queue(*args, **kwargs), *delivery)
+    processing = guarded(FAULT, _step, channel, *_asked(*args, **kwargs), *delivery[:2])
     if processing is not None:
         _got[channel] = processing
         guarded(FAULT, processing.until_dropped, *delivery[:2])
     return delivery
 
 
-def _queue(queue: str, *_args: Any, **_kwargs: Any) -> str:
-    return queue
+def _asked(queue: str, auto_ack: bool = False, *_args: Any, **_kwargs: Any) -> tuple[str, bool]:
+    return queue, auto_ack
 
 
-def _step(queue: str, method: Any, properties: Any, body: Any) -> Processing | None:
+def _step(channel: BlockingChannel, queue: str, auto_ack: bool, method: Any, properties: Any) -> Processing | None:
     """Begin the processing of a message that the application asked for; None where none came."""
-    return None if method is None else _processing(queue, method, properties, body, ambient=True)
-
-
-def _processing(queue: str, method: Any, properties: Any, body: Any, *, ambient: bool = False) -> Processing | None:
-    if not _patches.active:
-        return None
-    message = _message(method.exchange, method.routing_key, queue, properties, body)
-    return Processing(message, _Active.propagation, ambient=ambient)
-
-
-def _message(exchange: str, routing_key: str, queue: str, properties: BasicProperties, body: Any) -> Message:
-    return Message(
-        exchange=exchange,
-        routing_key=routing_key,
-        headers=properties.headers,
-        queue=queue,
-        message_id=properties.message_id,
-        conversation_id=properties.correlation_id,
-        body_size=size_of(body),
-    )
+    return None if method is None else process(channel, queue, auto_ack, method, properties, step=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import msgspec
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, create_key, get_current, set_value
+from opentelemetry.context import Context, attach, create_key, get_current
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Span, Status, StatusCode
 
@@ -63,11 +63,16 @@ def error_type(error: BaseException) -> str:
 
 
 class OpenSpan:
-    """A span that is ended once, by whoever comes first.  source: under which faults are counted."""
+    """A span that is ended once, by whoever comes first.
 
-    def __init__(self, source: str, span: Span) -> None:
+    source: under which faults are counted.  adopted: whether another instrumentation made the span and ends it; what
+    is known is put on it all the same.
+    """
+
+    def __init__(self, source: str, span: Span, *, adopted: bool = False) -> None:
         self.span = span
         self._source = source
+        self.adopted = adopted
         self.ended = False
 
     def end(self, error: BaseException | None = None, at: int | None = None) -> None:
@@ -76,11 +81,12 @@ class OpenSpan:
             return
         self.ended = True
         guarded(self._source, self.describe, error)
-        guarded(self._source, self.span.end, at)
+        if not self.adopted:
+            guarded(self._source, self.span.end, at)
 
     def describe(self, error: BaseException | None) -> None:
         """Put on the span what is known at its end."""
-        if error is not None and not isinstance(error, GeneratorExit):
+        if error is not None and not isinstance(error, GeneratorExit) and not self.adopted:
             fail(self.span, error)
 
 
@@ -115,15 +121,20 @@ class Scope:
     top leaves the top alone.
     """
 
-    def __init__(self, context: Context, order: Order | None) -> None:
+    def __init__(self, context: Context, order: Order | None, known: dict[str, Any] | None = None) -> None:
+        """Begin.  known: what else is in the context, by key."""
         self._before = get_current(), CURRENT.get()
         outer = self._before[0].get(_PLACE)
         self._outer = outer if isinstance(outer, _Place) else None
         self._place = _Place(self._before if self._outer is None else self._outer.base)
         self._order = order
-        self._context = set_value(_PLACE, self._place, context)
+        self._context = Context({**context, **(known or {}), _PLACE: self._place})
         attach(self._context)
         CURRENT.set(order)
+
+    def is_current(self) -> bool:
+        """Return whether the calling code is directly inside."""
+        return get_current() is self._context
 
     def close(self) -> None:
         """Put back what was current before, unless the calling code has something else current by now."""

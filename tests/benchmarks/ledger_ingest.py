@@ -94,7 +94,7 @@ def filled(orders: Orders, count: int, plan: Plan) -> Path:
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
             made = Path(folder) / "orders.db"
             store = SqliteStore(str(made))
-            store._writer.execute("PRAGMA synchronous = OFF")  # noqa: SLF001 - it is not what is measured
+            store._writer.execute("PRAGMA synchronous = OFF")
             for received in orders.so_far():
                 Batch(store, plan).ingest(received)
             store.close()

@@ -6,15 +6,17 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
 from aio_pika import Exchange, Message
 from aio_pika.exceptions import DeliveryError
 from aio_pika.message import IncomingMessage, ProcessContext
-from aio_pika.patterns import RPC, Master
+from aio_pika.patterns import RPC, JsonRPC, Master
 from aio_pika.queue import Queue, QueueIterator
 from aio_pika.robust_queue import RobustQueueIterator
+from aiormq.channel import Channel as AmqpChannel
 from opentelemetry import trace
 from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -41,9 +43,9 @@ PATCHED = [
     (QueueIterator, "__aexit__"),
     (QueueIterator, "close"),
     (ProcessContext, "__aexit__"),
-    (IncomingMessage, "ack"),
-    (IncomingMessage, "nack"),
-    (IncomingMessage, "reject"),
+    (AmqpChannel, "basic_ack"),
+    (AmqpChannel, "basic_nack"),
+    (AmqpChannel, "basic_reject"),
 ]
 if "__anext__" in vars(RobustQueueIterator):  # since aio-pika 9.6
     PATCHED.append((RobustQueueIterator, "__anext__"))
@@ -185,7 +187,7 @@ async def test_an_old_trace_and_one_of_a_long_queue_are_linked(
 
 @pytest.mark.usefixtures("_instrumented")
 async def test_spans_are_named_and_described_by_the_messaging_conventions(
-    channel: Any, queue: Any, spans: Spans
+    channel: Any, queue: Any, spans: Spans, amqp_url: str
 ) -> None:
     exchange = await channel.get_exchange("amq.direct", ensure=False)
     await queue.bind(exchange, "pricing")
@@ -197,7 +199,8 @@ async def test_spans_are_named_and_described_by_the_messaging_conventions(
         "messaging.rabbitmq.destination.routing_key": "pricing",
         "messaging.message.id": "m-1",
         "messaging.message.conversation_id": "c-1",
-        "messaging.message.body.size": 5,
+        "server.address": urlsplit(amqp_url).hostname,
+        "server.port": urlsplit(amqp_url).port,
     }
     sending, processing = spans.one("send"), spans.one("process")
     assert (sending.name, sending.kind) == ("send amq.direct:pricing", SpanKind.PRODUCER)
@@ -205,12 +208,19 @@ async def test_spans_are_named_and_described_by_the_messaging_conventions(
         "messaging.destination.name": "amq.direct:pricing",
         "messaging.operation.name": "send",
         "messaging.operation.type": "send",
+        "outcome": "confirmed",
     }
-    assert (processing.name, processing.kind) == (f"process amq.direct:pricing:{queue.name}", SpanKind.CONSUMER)
-    assert processing.attributes == common | {
+    assert (processing.name, processing.kind) == ("process amq.direct:pricing", SpanKind.CONSUMER)
+    assert processing.attributes is not None
+    ours = dict(processing.attributes)
+    assert 0 < ours.pop("message_age_seconds") < 20  # type: ignore[operator]
+    assert ours == common | {
         "messaging.destination.name": f"amq.direct:pricing:{queue.name}",
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
+        "messaging.destination.anonymous": True,
+        "messaging.rabbitmq.message.delivery_tag": 1,
+        "outcome": "ack",
     }
 
 
@@ -442,15 +452,18 @@ async def test_a_loop_over_several_orders_is_in_one_after_the_other(channel: Any
     assert len(spans.of("process")) == len(orders)
 
 
+@pytest.mark.parametrize("pattern", [RPC, JsonRPC])
 @pytest.mark.usefixtures("_instrumented")
-async def test_a_remote_procedure_call_is_one_trace_in_one_order(channel: Any, spans: Spans) -> None:
+async def test_a_remote_procedure_call_is_one_trace_in_one_order(
+    channel: Any, spans: Spans, pattern: type[RPC]
+) -> None:
     seen: list[Order | None] = []
 
     async def price(*, model: str) -> str:
         seen.append(current_order())
         return f"price of {model}"
 
-    rpc = await RPC.create(channel)
+    rpc = await pattern.create(channel)
     await rpc.register("otel-orders-test-price", price, auto_delete=True)
     with bound(ORDER):
         assert await rpc.call("otel-orders-test-price", {"model": "ring"}) == "price of ring"

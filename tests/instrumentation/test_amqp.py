@@ -22,7 +22,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from otel_orders import names
 from otel_orders.context import Order, bound, current_order
 from otel_orders.instrumentation import amqp, headers
-from otel_orders.instrumentation.amqp import DEFAULT, Message, Processing, Propagation, Sending, destination
+from otel_orders.instrumentation.amqp import TRACING, Message, Propagation, Sending, Tracing
+from otel_orders.instrumentation.processing import Processing
+from otel_orders.instrumentation.semconv import destination
 
 if TYPE_CHECKING:
     from tests.instrumentation.conftest import Spans
@@ -110,7 +112,7 @@ def test_headers_of_any_shape_are_sent_with_all_that_the_application_put_there(s
 def test_headers_of_any_shape_can_be_processed(received: Any) -> None:
     before = get_current()
     as_before = copy.deepcopy(received)
-    with Processing(message(received, queue="q"), DEFAULT):
+    with Processing(message(received, queue="q"), TRACING):
         assert trace.get_current_span().is_recording()
     assert received == as_before
     assert get_current() is before
@@ -125,7 +127,7 @@ def test_any_order_arrives_as_it_was_sent(own: Any, order_id: str) -> None:
     others = {key: value for key, value in own.items() if key not in amqp.CARRIED}
     with bound(order):
         carried = sent(others)
-    with Processing(message(carried), DEFAULT):
+    with Processing(message(carried), TRACING):
         assert current_order() == order
         assert baggage.get_all() == {}
 
@@ -149,7 +151,7 @@ def test_an_order_travels_even_where_nothing_is_traced(monkeypatch: pytest.Monke
     with bound(ORDER):
         carried = sent()
     assert set(carried) == {"baggage", names.PUBLISHED_AT_HEADER}
-    with Processing(message(carried), DEFAULT):
+    with Processing(message(carried), TRACING):
         assert current_order() == ORDER
 
 
@@ -217,7 +219,7 @@ def test_a_span_that_the_application_made_for_each_message_stays_the_messages_ow
 
 def test_headers_copied_from_the_message_at_work_carry_the_new_span(spans: Spans) -> None:
     received = {"traceparent": PARENT, "tracestate": "a=1", names.PUBLISHED_AT_HEADER: 1, "retries": 2}
-    with Processing(message(received), DEFAULT):
+    with Processing(message(received), TRACING):
         carried = sent(received)
     assert carried["retries"] == 2
     assert carried["traceparent"].split("-")[2] == f"{spans.one('send').context.span_id:016x}"
@@ -228,7 +230,7 @@ def test_headers_copied_from_the_message_at_work_carry_the_new_span(spans: Spans
 @pytest.mark.parametrize("started", ["header", b"header", 0, None, True, "later", 2**64, -5, [1], datetime.now(UTC)])
 @pytest.mark.usefixtures("spans")
 def test_a_trace_of_unknown_age_is_continued(started: Any) -> None:
-    with Processing(message({"traceparent": PARENT, names.TRACE_STARTED_AT_HEADER: started}), DEFAULT):
+    with Processing(message({"traceparent": PARENT, names.TRACE_STARTED_AT_HEADER: started}), TRACING):
         assert trace.get_current_span().get_span_context().trace_id == int(PARENT.split("-")[1], 16)
 
 
@@ -239,7 +241,7 @@ def test_a_trace_is_continued_for_twenty_seconds_after_its_start(
     spans: Spans, age: int, continued: bool, header: str, as_type: Any
 ) -> None:
     started = as_type(time.time_ns() - age * SECOND)
-    with Processing(message({"traceparent": PARENT, header: started}), DEFAULT):
+    with Processing(message({"traceparent": PARENT, header: started}), TRACING):
         pass
     span = spans.one("process")
     assert (span.parent is not None) is continued
@@ -249,14 +251,14 @@ def test_a_trace_is_continued_for_twenty_seconds_after_its_start(
 @pytest.mark.usefixtures("spans")
 def test_a_trace_that_was_linked_begins_anew() -> None:
     old = time.time_ns() - 100 * SECOND
-    with Processing(message({"traceparent": PARENT, names.TRACE_STARTED_AT_HEADER: old}), DEFAULT):
+    with Processing(message({"traceparent": PARENT, names.TRACE_STARTED_AT_HEADER: old}), TRACING):
         assert sent()[names.TRACE_STARTED_AT_HEADER] > old
 
 
 @pytest.mark.usefixtures("spans")
 def test_a_trace_of_the_applications_own_inside_a_handler_has_its_own_start() -> None:
     old = time.time_ns() - 10 * SECOND
-    with Processing(message({"traceparent": PARENT, names.TRACE_STARTED_AT_HEADER: old}), DEFAULT):
+    with Processing(message({"traceparent": PARENT, names.TRACE_STARTED_AT_HEADER: old}), TRACING):
         assert sent()[names.TRACE_STARTED_AT_HEADER] == old
         token = attach(trace.set_span_in_context(trace.INVALID_SPAN))
         assert sent()[names.TRACE_STARTED_AT_HEADER] > old
@@ -266,7 +268,7 @@ def test_a_trace_of_the_applications_own_inside_a_handler_has_its_own_start() ->
 @pytest.mark.parametrize("queue", ["pricing.requests", "other"])
 def test_only_a_queue_marked_long_never_continues_a_trace(spans: Spans, queue: str) -> None:
     propagation = Propagation(long_queues=frozenset({"pricing.requests"}))
-    with Processing(message({"traceparent": PARENT}, queue=queue), propagation):
+    with Processing(message({"traceparent": PARENT}, queue=queue), Tracing(propagation)):
         pass
     assert (spans.one("process").parent is None) is (queue == "pricing.requests")
 
@@ -277,7 +279,7 @@ def test_the_order_arrives_even_where_baggage_is_not_among_the_configured_propag
     monkeypatch.setattr(propagate, "_HTTP_TEXT_FORMAT", CompositePropagator([TraceContextTextMapPropagator()]))
     with bound(ORDER):
         carried = sent()
-    with Processing(message(carried), DEFAULT):
+    with Processing(message(carried), TRACING):
         assert current_order() == ORDER
     assert spans.one("process").parent is not None
 
@@ -297,7 +299,7 @@ def test_a_time_reads_the_same_as_number_text_and_bytes(value: int) -> None:
 def test_oversized_baggage_is_left_aside_without_a_word(
     spans: Spans, oversized: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Processing(message({"traceparent": PARENT, "baggage": oversized}), DEFAULT):
+    with Processing(message({"traceparent": PARENT, "baggage": oversized}), TRACING):
         assert baggage.get_all() == {}
     assert spans.one("process").parent is not None
     assert caplog.records == []

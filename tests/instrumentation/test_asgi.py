@@ -24,7 +24,8 @@ from otel_orders import names
 from otel_orders.context import Order, bound, current_order
 from otel_orders.instrumentation import httpx as httpx_instrumentation
 from otel_orders.instrumentation.amqp import Message, Sending
-from otel_orders.instrumentation.asgi import OrderMiddleware, comes_from_inside
+from otel_orders.instrumentation.asgi import OrderMiddleware
+from otel_orders.instrumentation.audience import comes_from_inside
 
 if TYPE_CHECKING:
     from tests.instrumentation.conftest import Faults, Spans

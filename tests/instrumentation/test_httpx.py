@@ -19,6 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from otel_orders import names
 from otel_orders.context import Order, bound
 from otel_orders.instrumentation import httpx as instrumentation
+from otel_orders.instrumentation.http_headers import is_internal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -317,7 +318,7 @@ def test_instrumenting_twice_is_harmless_and_uninstrumenting_restores_the_origin
     ],
 )
 def test_internal_hosts_are_private_addresses_single_labels_and_what_is_allowed(host: str, internal: bool) -> None:
-    assert instrumentation.is_internal(host, (".shop.Internal", "crm.example")) is internal
+    assert is_internal(host, (".shop.Internal", "crm.example")) is internal
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,175 @@
+"""Application code at work on a message: its span, the order and trace that are current, and how it all ended.
+
+A consumer's span is a child of the producer's while their trace is young, and otherwise linked to it.  Pure: knows no
+client and settles nothing.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from opentelemetry import trace
+from opentelemetry.trace import Link, Span, SpanKind
+
+from otel_orders import names
+from otel_orders.instrumentation import semconv
+from otel_orders.instrumentation.amqp import FAULT, Message, Tracing
+from otel_orders.instrumentation.delivery import DEATHS_HEADER, DELIVERY_COUNT_HEADER, history, published_at
+from otel_orders.instrumentation.headers import arrival
+from otel_orders.instrumentation.semconv import PROCESS
+from otel_orders.instrumentation.settling import NO_ACK, UNSETTLED, Waiting
+from otel_orders.instrumentation.spans import OpenSpan, error_type, guarded, start_span
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Processing(OpenSpan):
+    """Application code at work on one message: inside it, the message's order and the span are current.
+
+    A callback runs in the block.  What is handed out step by step, by an iterator or a get, is in process until
+    leave(): when the next step is asked for, or when the application lets go of the message.  The span ends there,
+    and is kept back until the message is settled, so that it tells how.
+    """
+
+    def __init__(
+        self,
+        message: Message,
+        tracing: Tracing,
+        *,
+        ambient: bool = False,
+        waiting: Waiting | None = None,
+        adopted: Span | None = None,
+        got: bool = False,
+    ) -> None:
+        """Begin.  ambient: whether the current span is the application's own, and so worth a link.
+
+        waiting: what will tell how the message is settled.  adopted: the span that another instrumentation made.
+        got: whether nothing but the settlement tells when the work is done.
+        """
+        self._got = got
+        end_dropped()
+        now = time.time_ns()
+        self._began = time.perf_counter()
+        self._message, self._metrics = message, tracing.metrics
+        self._error: BaseException | None = None
+        self._left_at: int | None = None
+        headers = message.headers if isinstance(message.headers, Mapping) else {}
+        published = published_at(headers, message.timestamp)
+        age = None if published is None else now - published
+        arrived = arrival(headers, now)
+        if not tracing.propagation.continues(message.queue, arrived.started_at, now):
+            arrived = arrived.in_a_trace_of_its_own(now)
+        attributes = message.attributes(PROCESS, old_names=tracing.old_names and adopted is None)
+        if message.redelivered or DEATHS_HEADER in headers or DELIVERY_COUNT_HEADER in headers:
+            attributes.update(history(headers, message.queue, redelivered=message.redelivered))
+        if age is not None and age >= 0:
+            attributes[names.MESSAGE_AGE_SECONDS] = age / 1e9
+        if adopted is None:
+            span = start_span(
+                semconv.span_name(PROCESS, message.exchange, message.routing_key, message.queue),
+                arrived.order,
+                context=arrived.context,
+                kind=SpanKind.CONSUMER,
+                attributes=attributes,
+                links=(*arrived.links, *_surroundings()) if ambient else arrived.links,
+            )
+        else:
+            span = adopted
+            span.set_attributes(attributes if arrived.order is None else attributes | arrived.order.attributes)
+        super().__init__(FAULT, span, adopted=adopted is not None)
+        self.outcome = NO_ACK if message.no_ack else UNSETTLED
+        self._settled = message.no_ack or waiting is None or not waiting.add(message.delivery_tag, self)
+        if self._metrics is not None:
+            self._metrics.delivered(message.place(), age, redelivered=message.redelivered)
+        self._scope = arrived.scope(span)
+
+    def blame(self, error: BaseException) -> None:
+        """Remember *error* as the reason why the message is about to be settled."""
+        self._error = error
+
+    def settle(self, outcome: str) -> None:
+        """Take the *outcome*: the first counts.  Ends the span if the work is done."""
+        if self._settled:
+            return
+        self.outcome, self._settled = outcome, True
+        if self._got and self._scope.is_current():
+            self.leave()
+        elif self._left_at is not None:
+            self.end(self._error, at=self._left_at)
+
+    def leave(self, error: BaseException | None = None) -> None:
+        """End the work, because of *error* if there is one, and put back what was current.  Never raises."""
+        guarded(FAULT, self._scope.close)
+        if not isinstance(error, GeneratorExit):  # a loop that was left, not a failure
+            self._error = error or self._error
+        self._leave()
+        if self._settled or self._error is not None:
+            self.end(self._error, at=self._left_at)
+
+    def _leave(self) -> None:
+        if self._left_at is None:
+            self._left_at, self._seconds = time.time_ns(), time.perf_counter() - self._began
+
+    def describe(self, error: BaseException | None) -> None:
+        """Put on the span, and into the metrics, how the work and the message ended."""
+        super().describe(error)
+        if self.span.is_recording():
+            self.span.set_attribute(names.OUTCOME, self.outcome)
+        if self._metrics is not None:
+            failure = "" if error is None else error_type(error)
+            self._metrics.processed(self._message.place(), self._seconds, self.outcome, failure)
+
+    def until_dropped(self, *parts: object) -> None:
+        """Leave also when the application holds none of *parts* (of the message) any more.
+
+        The span itself is ended by end_dropped(), or by the settlement.
+        """
+        held = len(parts)
+
+        def dropped() -> None:
+            nonlocal held
+            held -= 1
+            if not held and self._left_at is None:
+                self._scope.close()
+                self._leave()
+                if self._settled:
+                    _dropped.append(self)
+
+        for part in parts:
+            weakref.finalize(part, dropped).atexit = False
+
+    def end_dropped(self) -> None:
+        """End after the application let go of the message."""
+        self.end(self._error, at=self._left_at)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.leave(error)
+
+
+def _surroundings() -> tuple[Link, ...]:
+    """Return the link to the span, of the application's own, that asks for a message; none where there is none."""
+    outside = trace.get_current_span().get_span_context()
+    return (Link(outside),) if outside.is_valid else ()
+
+
+_dropped: deque[Processing] = deque()
+"""What the application let go of and no one has ended yet."""
+
+
+def end_dropped() -> None:
+    """End the processing of messages that the application has let go of.  Never raises.
+
+    A finalizer must not do it itself: it may run in the middle of a span processor that holds its lock.
+    """
+    while _dropped:
+        with suppress(IndexError):  # another thread was faster
+            _dropped.popleft().end_dropped()
