@@ -37,7 +37,12 @@ FLUSH_SECONDS: Final = 5.0
 
 
 class Runtime:
-    """What configure() set up.  settings and lifecycle are what is in force."""
+    """What configure() set up.
+
+    settings and lifecycle are what is in force.  metrics_address: host and port of the /metrics page, None without one.
+    """
+
+    metrics_address: tuple[str, int] | None = None
 
     def __init__(self, settings: Settings, lifecycle: Lifecycle | None) -> None:
         self.settings = settings
@@ -126,10 +131,9 @@ class Runtime:
         from otel_orders.sinks.metrics import MetricSink  # noqa: PLC0415
         from otel_orders.sinks.traces import TraceSink  # noqa: PLC0415
 
-        if traced := providers.trace(self.settings, self.masker):
-            flush, undo = traced
-            self._flush.append(flush)
-            self._undo.callback(undo)
+        flush, undo = providers.trace(self.settings, self.masker)
+        self._flush.append(flush)
+        self._undo.callback(undo)
         metrics = MetricSink(self.settings.service, None, self.lifecycle.sampling.ratio if self.lifecycle else 0.0)
         for collector in (*metrics.collectors, failures()):
             _register(registry, collector)
@@ -148,6 +152,7 @@ class Runtime:
             raise ConfigurationError(
                 f"OTEL_EXPORTER_PROMETHEUS_PORT={port}: cannot listen on {host}: {error.strerror}; expected a free port"
             ) from None
+        self.metrics_address = (host, server.server_port)
         self._undo.callback(thread.join)
         self._undo.callback(server.server_close)
         self._undo.callback(server.shutdown)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_orders import names
 from otel_orders.errors import EventError
-from otel_orders.event import MAX_STRING, bounded
+from otel_orders.event import MAX_STRING, OWN_FIELDS, bounded
 from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept, key
 from otel_orders.ledger.store import Received, Seen
 
@@ -41,31 +41,8 @@ KINDS: Final = {
     names.MESSAGE_PUBLISHED: MESSAGE,
     names.MESSAGE_SETTLED: MESSAGE,
 }
-FIELDS: Final = frozenset(
-    {
-        names.ORDER_ID,
-        names.PARTNER_ID,
-        names.FROM_STATUS,
-        names.TO_STATUS,
-        names.STATUS,
-        names.SERVICE,
-        names.ENV,
-        names.EVENT_TYPE,
-        names.ERROR_CODE,
-        names.TRACE_ID,
-        names.SPAN_ID,
-        names.EVENT_ID,
-        names.OCCURRED_AT,
-        names.DURATION,
-        names.ORDER_VERSION,
-        names.ORDER_BUCKET,
-        "timestamp",
-        "level",
-        "attributes",
-    }
-)
-"""Fields that have a place of their own in what is kept; all others are attributes."""
-_PLAIN_FIELDS: Final = FIELDS - {"attributes"}
+_PLACED: Final = OWN_FIELDS | {"timestamp", "level"}
+"""Fields that have a place of their own in what is kept, or are left out; all others are attributes."""
 
 
 class Reading:
@@ -167,10 +144,10 @@ def _identity(record: Mapping[str, Any], event_type: str, order_id: str, to_stat
 
 
 def _attributes(record: Mapping[str, Any], event_type: str | None) -> dict[str, Any] | None:
-    if event_type is None and record.keys() <= _PLAIN_FIELDS:
+    if event_type is None and record.keys() <= _PLACED:
         return None
     nested = record.get("attributes")
-    found = {name: value for name, value in record.items() if name not in FIELDS}
+    found = {name: value for name, value in record.items() if name not in _PLACED and name != "attributes"}
     if isinstance(nested, dict):
         found.update((str(name), value) for name, value in nested.items())
     kept: dict[str, Any] = dict(bounded(found))
