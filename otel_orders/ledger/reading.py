@@ -6,6 +6,7 @@ A record that cannot be kept costs only itself: it is counted with its reason, a
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -43,6 +44,9 @@ KINDS: Final = {
 }
 _PLACED: Final = OWN_FIELDS | {"timestamp", "level"}
 """Fields that have a place of their own in what is kept, or are left out; all others are attributes."""
+
+_CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f]")
+"""What no order is called: not every store keeps NUL, and the others steer terminals or break lines."""
 
 
 class Reading:
@@ -92,8 +96,8 @@ class Reading:
         order_id = text(record, names.ORDER_ID)
         if not order_id.strip():
             raise EventError("no_order_id", "an order event names its order")
-        if "\0" in order_id:
-            raise EventError("bad_type", "order_id has a NUL character, which not every store can keep")
+        if not order_id.isprintable() and _CONTROL.search(order_id):
+            raise EventError("bad_type", "order_id has a control character")
         self.received.append(Received(order_id, _kept(record, event_type, order_id, at, service)))
 
     def _checked_time(self, record: Mapping[str, Any]) -> int:

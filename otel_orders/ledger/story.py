@@ -73,7 +73,7 @@ def oddities(order: Order, plan: Plan) -> list[str]:
         found += _odd(event, status, since, plan, chains=chains)
         status, since = event.to, event.at
     if order.debt:
-        found.append(f"late events corrected {len(order.debt)} values that were counted before")
+        found.append(f"late events proved values wrong that were counted before: {len(order.debt)}")
     return found
 
 
@@ -81,7 +81,8 @@ def _odd(event: Kept, status: str | None, since: int, plan: Plan, *, chains: boo
     found: list[str] = []
     legality = plan.lifecycle.move(event.left, event.to)
     if legality == "unknown_status":
-        found.append(f"{event.service} reported {event.to}, from {event.left}: not both are in the lifecycle")
+        unknown = [name for name in (event.left, event.to) if name and plan.lifecycle.status(name) is None]
+        found.append(f"{event.service} reported {' and '.join(unknown)}, which the lifecycle does not have")
     elif legality != "legal":
         found.append(f"{legality} move from {event.left} to {event.to}, reported by {event.service}")
     if not chains and event.left is not None:

