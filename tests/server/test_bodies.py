@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
+import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +17,8 @@ from tests.sinks.receiver import wait_for
 
 if TYPE_CHECKING:
     import httpx
+
+    from otel_orders.ledger.service import Ledger
 
 
 def unfinished(client: httpx.Client, sent: bytes, length: int = 1000) -> socket.socket:
@@ -43,7 +48,7 @@ def test_a_sender_that_hangs_up_leaves_no_word_in_the_log(
 def test_a_body_that_does_not_come_is_not_waited_for(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "READ_SECONDS", 0.1)
     with unfinished(client, b"{") as connection:
-        assert status_of(connection) == 408
+        assert status_of(connection) == 503
     assert takes_events(client)
 
 
@@ -55,6 +60,23 @@ def test_all_bodies_together_are_bounded_and_what_ended_is_given_back(
         wait_for(lambda: not takes_events(client))
         answer = client.post("/events", content=b" " * 200)
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    wait_for(lambda: takes_events(client))
+
+
+def test_a_body_has_its_share_until_its_events_are_on_disk(
+    ledger: Ledger, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MAX_HELD", 1000)
+    with closing(sqlite3.connect(ledger._store._path, isolation_level=None)) as other:  # type: ignore[attr-defined]
+        other.execute("BEGIN IMMEDIATE")  # nothing can be written meanwhile
+        sender = threading.Thread(
+            target=client.post, args=["/events"], kwargs={"content": senders.lines([changed("A-1", note="x" * 600)])}
+        )
+        sender.start()
+        wait_for(lambda: ledger.writer.waiting)
+        assert client.post("/events", content=b" " * 500).status_code == 429
+        other.execute("ROLLBACK")
+    sender.join()
     wait_for(lambda: takes_events(client))
 
 
