@@ -99,7 +99,7 @@ def step(fold: Fold, event: Kept, counts_as: int, plan: Plan, facts: Facts, *, c
         fold.version = max(fold.version, event.version)
     if event.partner is not None and fold.partner is None:
         fold.partner = event.partner
-    if _repeats(fold, event):
+    if repeats(event, fold.status):
         return
     partner = plan.lifecycle.partner_label(fold.partner)
     if chains and fold.status is not None and event.at >= fold.entered_at:
@@ -114,9 +114,9 @@ def step(fold: Fold, event: Kept, counts_as: int, plan: Plan, facts: Facts, *, c
         _turn_clocks(fold, event, partner, plan, facts)
 
 
-def _repeats(fold: Fold, event: Kept) -> bool:
-    """Whether *event* only says again where the order is: a stay is not cut in two by a handler that ran twice."""
-    return event.to == fold.status and (event.kind == OBSERVED or event.left != fold.status)
+def repeats(event: Kept, status: str | None) -> bool:
+    """Whether *event* only says again that the order is in *status*: a handler that ran twice cuts no stay in two."""
+    return event.to == status and (event.kind == OBSERVED or event.left != status)
 
 
 def _turn_clocks(fold: Fold, event: Kept, partner: str, plan: Plan, facts: Facts) -> None:

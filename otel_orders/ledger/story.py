@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from otel_orders import names
-from otel_orders.ledger import chain
+from otel_orders.ledger import chain, model
 from otel_orders.ledger.kept import CHANGED, FAILED, OBSERVED, Kept, Order
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def visits(order: Order, plan: Plan) -> list[Visit]:
     """Return the stays of *order*, oldest first."""
     stays: list[Visit] = []
     for event, _, chains in _moves(order, plan):
-        if stays and (event.to == stays[-1].status and (event.kind == OBSERVED or event.left != event.to)):
-            continue  # it only says again where the order is
+        if stays and model.repeats(event, stays[-1].status):
+            continue
         if stays:
             stays[-1] = msgspec.structs.replace(stays[-1], left_at=event.at, proved=chains)
         stays.append(Visit(event.to, event.at, None, proved=True))
@@ -70,6 +70,9 @@ def oddities(order: Order, plan: Plan) -> list[str]:
     status: str | None = None
     since = 0
     for event, _, chains in _moves(order, plan):
+        if status is not None and model.repeats(event, status):
+            found.append(f"{event.service} reported {event.to} again")
+            continue
         found += _odd(event, status, since, plan, chains=chains)
         status, since = event.to, event.at
     if order.debt:
