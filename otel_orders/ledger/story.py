@@ -82,18 +82,22 @@ def oddities(order: Order, plan: Plan) -> list[str]:
 
 def _odd(event: Kept, status: str | None, since: int, plan: Plan, *, chains: bool) -> list[str]:
     found: list[str] = []
-    legality = plan.lifecycle.move(event.left, event.to)
+    left = status if event.left is None else event.left
+    legality = plan.lifecycle.move(left, event.to)
     if legality == "unknown_status":
-        unknown = [name for name in (event.left, event.to) if name and plan.lifecycle.status(name) is None]
+        unknown = [name for name in (left, event.to) if name and plan.lifecycle.status(name) is None]
         found.append(f"{event.service} reported {' and '.join(unknown)}, which the lifecycle does not have")
     elif legality != "legal":
-        found.append(f"{legality} move from {event.left} to {event.to}, reported by {event.service}")
+        found.append(f"{legality} move from {left} to {event.to}, reported by {event.service}")
     if not chains and event.left is not None:
         before = f"was in {status}" if status else "had no history"
         found.append(f"{event.service} moved it from {event.left} when it {before}: an event is missing")
     if chains and event.at < since:
-        behind = (since - event.at) / 1e9
-        found.append(f"the clock of {event.service} is {behind:.3f} s behind that of the service before it")
+        early = (since - event.at) / 1e9
+        found.append(
+            f"{event.service} left {status} {early:.3f} s before it was entered: the clocks of two services differ,"
+            " or a message was sent before the block that entered it had ended"
+        )
     return found
 
 
@@ -111,7 +115,7 @@ def _promises(order: Order, plan: Plan, now: int) -> list[dict[str, Any]]:
 
 
 def _moves(order: Order, plan: Plan) -> list[tuple[Kept, int, bool]]:
-    return chain.chained((event for event in order.events if event.kind in (CHANGED, OBSERVED)), plan.rank)
+    return chain.chained((event for event in order.events if event.kind in (CHANGED, OBSERVED)), plan)
 
 
 def _in_order(order: Order, plan: Plan) -> list[Kept]:

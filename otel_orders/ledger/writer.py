@@ -61,6 +61,7 @@ class Writer:
         self._lock = threading.Lock()
         self._closed = False
         self._swept = 0.0
+        self._sweep_failed = False
         self._thread = threading.Thread(target=self._run, name="otel-orders-writer", daemon=True)
         self.swept_at = time.time()
         """When timers were last looked at, unix seconds."""
@@ -207,8 +208,11 @@ class Writer:
         try:
             more = self._batch.sweep(time.time_ns(), SWEPT_AT_ONCE) == SWEPT_AT_ONCE
             self.swept_at = time.time()
+            self._sweep_failed = False
         except Exception:
             more = False
-            logger.exception("otel_orders: sweep failed; it is tried again")
+            if not self._sweep_failed:  # said once in a row of failures, or a full disk would fill the log
+                logger.exception("otel_orders: sweep failed; it is tried again every second")
+            self._sweep_failed = True
         # Many at once are swept in turns with what senders wait for.
         self._swept = time.monotonic() - (SWEEP_EVERY if more else 0.0)

@@ -17,7 +17,7 @@ def moves(events: list[Kept]) -> list[Kept]:
 
 
 def in_order(events: list[Kept]) -> list[Kept]:
-    return [one for one, _, _ in chain.chained(events, PLAN.rank)]
+    return [one for one, _, _ in chain.chained(events, PLAN)]
 
 
 def statuses(events: list[Kept]) -> list[str]:
@@ -28,7 +28,7 @@ def statuses(events: list[Kept]) -> list[str]:
 def test_the_order_of_arrival_does_not_matter(events: list[Kept], random: st.DataObject) -> None:
     shuffled = moves(events)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert chain.chained(shuffled, PLAN.rank) == chain.chained(moves(events), PLAN.rank)
+    assert chain.chained(shuffled, PLAN) == chain.chained(moves(events), PLAN)
 
 
 @given(st.one_of(histories(), tangles()))
@@ -44,7 +44,7 @@ def test_versions_are_followed(events: list[Kept]) -> None:
 
 @given(st.one_of(histories(), tangles()))
 def test_nothing_is_overtaken_by_what_came_more_than_the_skew_of_clocks_later(events: list[Kept]) -> None:
-    counted = [counts_as for _, counts_as, _ in chain.chained(moves(events), PLAN.rank)]
+    counted = [counts_as for _, counts_as, _ in chain.chained(moves(events), PLAN)]
     for place, counts_as in enumerate(counted):
         assert max(counted[:place], default=counts_as) <= counts_as + chain.MAX_SKEW
 
@@ -63,8 +63,8 @@ def test_an_event_that_may_be_appended_comes_last(events: list[Kept], drawn: st.
         fold, _ = model.folded(before, 0, PLAN)
         for newest in others:
             if model.is_newest(fold, newest):
-                ended = (newest, newest.at, chain.chains(newest, fold.status))
-                assert chain.chained([*before, newest], PLAN.rank) == [*chain.chained(before, PLAN.rank), ended]
+                ended = (newest, newest.at, chain.chains(newest, fold.status, PLAN))
+                assert chain.chained([*before, newest], PLAN) == [*chain.chained(before, PLAN), ended]
 
 
 @given(histories())
@@ -81,7 +81,7 @@ def test_most_events_may_be_appended(events: list[Kept]) -> None:
 
 @given(st.one_of(histories(), tangles()))
 def test_a_late_event_never_is_where_the_order_is(events: list[Kept]) -> None:
-    counted = [counts_as for _, counts_as, _ in chain.chained(moves(events), PLAN.rank)]
+    counted = [counts_as for _, counts_as, _ in chain.chained(moves(events), PLAN)]
     assert all(max(counted) - counts_as <= chain.MAX_SKEW for counts_as in counted[-1:])
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -14,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from otel_orders.server.serve import is_loopback
+from otel_orders.errors import ConfigurationError
+from otel_orders.server.serve import bound, is_loopback, listen, url_of
 from tests.ledger import senders
 from tests.ledger.senders import SECOND, changed, walk
 from tests.ledger.strategies import LIFECYCLE
@@ -211,3 +214,55 @@ def _sample(client: httpx.Client, name: str, **labels: str) -> float:
             if sample.name == name and sample.labels == labels:
                 return sample.value
     raise AssertionError(f"no {name} {json.dumps(labels)}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "leads_to"),
+    [
+        ("A-1", "/orders/A-1"),
+        (" a/b? ", "/orders/a%2Fb%3F"),
+        ("//evil.example", "/orders/%2F%2Fevil.example"),
+        ("a\r\nset-cookie: x", "/orders/a%0D%0Aset-cookie%3A%20x"),
+        ("", "/"),
+    ],
+)
+def test_the_search_field_leads_to_the_order_and_nowhere_else(client: httpx.Client, asked: str, leads_to: str) -> None:
+    answer = client.get("/find", params={"order_id": asked})
+    assert (answer.status_code, answer.headers["location"]) == (303, leads_to)
+
+
+@pytest.mark.parametrize("path", ["/", "/statuses", "/statuses/INITIATED/orders", "/orders/<i>x", "/orders/nobody"])
+def test_pages_run_and_load_nothing_and_escape_what_came_from_outside(client: httpx.Client, path: str) -> None:
+    post(client, changed("<i>x", service="<i>s", partner_id="<i>p", note="<i>n", error_code="<i>e"))
+    answer = client.get(path, headers={"accept": "text/html"})
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "<i>" not in answer.text
+    assert "<script" not in answer.text
+
+
+def test_a_store_that_cannot_be_read_is_said_so_and_asked_again(ledger: Ledger, client: httpx.Client) -> None:
+    post(client, changed("A-1"))
+    with closing(sqlite3.connect(ledger._store._path, isolation_level=None)) as other:  # type: ignore[attr-defined]
+        other.execute("ALTER TABLE orders RENAME TO elsewhere")
+        answer = client.get("/orders/A-1")
+        other.execute("ALTER TABLE elsewhere RENAME TO orders")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert client.get("/orders/A-1").status_code == 200
+
+
+def test_of_two_who_have_bound_one_address_only_the_first_can_listen() -> None:
+    with bound("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with bound("127.0.0.1", port) as second:
+            listen(first)
+            with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+                listen(second)
+
+
+def test_urls_of_ipv6_have_brackets() -> None:
+    try:
+        with bound("::1", 0) as listener:
+            assert url_of(listener) == f"http://[::1]:{listener.getsockname()[1]}"
+    except ConfigurationError as error:
+        pytest.skip(str(error))
