@@ -13,7 +13,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from otel_orders import log_context
+from otel_orders import endings, log_context
 from otel_orders.errors import ConfigurationError
 from otel_orders.event import Heartbeat, new_event_id
 from otel_orders.faults import count_failure, failures
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from otel_orders.recorder import Sink
 
+DEFAULT_LINES: Final = "stderr"
+"""Where JSON lines go when nothing is configured."""
 FLUSH_SECONDS: Final = 5.0
 """Longest time that flush() waits."""
 
@@ -115,6 +117,8 @@ class Runtime:
             self._undo.callback(heartbeats.stop)
         atexit.register(self.shutdown)
         self._undo.callback(atexit.unregister, self.shutdown)
+        endings.at_child_exit(self.flush)
+        self._undo.callback(endings.before_sigterm(self.shutdown))
 
     def _recorder(self, projections: list[Sink], records: list[Sink]) -> Recorder:
         return Recorder(
@@ -159,10 +163,18 @@ class Runtime:
 
     def _line_writer(self) -> Callable[[bytes], None] | None:
         """Return what writes a JSON line: to stderr where nothing is configured, None where only OTLP is."""
-        target = self.settings.json_lines or ("none" if self.settings.otlp_events else "stderr")
+        target = self.settings.json_lines or ("none" if self.settings.otlp_events else DEFAULT_LINES)
         if target == "none":
             return None
-        writer = _open(target)
+        try:
+            writer = LineWriter(target)
+        except OSError as error:
+            if target not in ("stdout", "stderr"):
+                raise ConfigurationError(
+                    f"OTEL_ORDERS_JSON_LINES={target!r}: cannot be written: {error.strerror}"
+                ) from None
+            count_failure("json_lines", error)  # a process without its streams, such as a daemon, is no mistake
+            return None
         self._after_fork.append(writer.after_fork)
         self._undo.callback(writer.close)
         return writer.write
@@ -263,13 +275,6 @@ def _register(registry: CollectorRegistry, collector: Collector) -> None:
         registry.register(collector)
     except ValueError as error:
         raise ConfigurationError(f"registry: another metric has a name of ours: {error}") from None
-
-
-def _open(target: str) -> LineWriter:
-    try:
-        return LineWriter(target)
-    except OSError as error:
-        raise ConfigurationError(f"OTEL_ORDERS_JSON_LINES={target!r}: cannot be written: {error.strerror}") from None
 
 
 def _log_through(write: Callable[[bytes], None], settings: Settings, masker: Masker) -> Callable[[], None]:

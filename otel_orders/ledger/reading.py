@@ -16,6 +16,7 @@ from otel_orders.errors import EventError
 from otel_orders.event import MAX_STRING, OWN_FIELDS, bounded
 from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept, key
 from otel_orders.ledger.store import Received, Seen
+from otel_orders.privacy import Masker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +48,8 @@ _PLACED: Final = OWN_FIELDS | {"timestamp", "level"}
 
 _CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f]")
 """What no order is called: not every store keeps NUL, and the others steer terminals or break lines."""
+_masker = Masker()
+"""For senders that cannot mask: what they send must not lie on a disk and stand on a page as it is."""
 
 
 class Reading:
@@ -154,7 +157,7 @@ def _attributes(record: Mapping[str, Any], event_type: str | None) -> dict[str, 
     found = {name: value for name, value in record.items() if name not in _PLACED and name != "attributes"}
     if isinstance(nested, dict):
         found.update((str(name), value) for name, value in nested.items())
-    kept: dict[str, Any] = dict(bounded(found))
+    kept: dict[str, Any] = dict(bounded(_masker.mask_mapping(found)))
     if event_type:
         kept[names.EVENT_TYPE] = event_type
     return kept or None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_orders.errors import OtelOrdersError, StoreError, StoreUnavailableError
 from otel_orders.ledger.reading import REJECTED
+from otel_orders.ledger.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,6 +57,7 @@ class Writer:
     def __init__(self, batch: Batch, on_event: Callable[[Received, str], None] | None = None) -> None:
         self._batch = batch
         self._on_event = on_event
+        self._refusals = Refusals()
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._waiting = 0
         self._lock = threading.Lock()
@@ -180,6 +182,7 @@ class Writer:
             own = results[start : start + len(work.reading.received)]
             self._forget(work)
             work.done.set_result(own)
+            self._refusals.note(work.reading.reasons)
             self._show(work, own)
             start += len(own)
 

@@ -53,12 +53,13 @@ async def traces(request: Request) -> Response:
 
 
 async def events(request: Request) -> Response:
-    """POST /events: one JSON object a line."""
+    """POST /events: one JSON object a line.  422 where all of them were refused, so that a script's sender notices."""
     if "origin" in request.headers:
         raise HTTPException(403, "web pages may not send events")
     results, refused = await _kept(request, ingest.lines)
     counts = Counter(result for result in sorted(results) if result not in REFUSED_LATE)
-    return JSONResponse({"received": counts.total() + refused.total(), "results": counts, "rejected": refused})
+    told = {"received": counts.total() + refused.total(), "results": counts, "rejected": refused}
+    return JSONResponse(told, 422 if refused and not counts else 200)
 
 
 async def _otlp(request: Request, decode: Any, read: Any, answer: Any, rejected_field: str) -> Response:

@@ -66,7 +66,10 @@ def test_an_order_that_went_as_it_should_has_visits_and_nothing_odd() -> None:
         ),
         (
             [event("FILE_UPLOADED"), event("SUBMITTED", START - 2 * SECOND, "FILE_UPLOADED", service="mes-api")],
-            "mes-api left FILE_UPLOADED 2.000 s before it was entered: the clocks of two services differ, or a message was sent before the block that entered it had ended",
+            (
+                "mes-api left FILE_UPLOADED 2.000 s before it was entered: the clocks of two services differ,"
+                " or a message was sent before the block that entered it had ended"
+            ),
         ),
         (
             [event("INITIATED"), event("MYSTERY", START + MINUTE, "INITIATED")],

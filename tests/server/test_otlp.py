@@ -302,7 +302,7 @@ def test_mutated_records_never_cost_their_neighbours(
 def test_arbitrary_bytes_never_break_anything(
     client: httpx.Client, path: str, body: bytes, media_type: str, encoding: str
 ) -> None:
-    assert send(client, path, body, media_type, content_encoding=encoding).status_code in (200, 400, 415)
+    assert send(client, path, body, media_type, content_encoding=encoding).status_code in (200, 400, 415, 422)
 
 
 def _reading(ledger: Ledger, *records: dict[str, Any]) -> Any:
