@@ -18,12 +18,14 @@ from opentelemetry import trace
 from otel_orders import json_lines, names
 from otel_orders.context import current_order
 from otel_orders.faults import count_failure
+from otel_orders.faults import logger as faults_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
     from otel_orders.privacy import Masker
 
+OWN_LOGGER = faults_logger.name
 FAULT = "log_lines"
 """The source under which lines are counted that could not be written."""
 
@@ -151,6 +153,8 @@ class JsonLineHandler(logging.Handler):
         try:
             self._write(self.format(record).encode() + b"\n")
         except Exception as error:
+            if record.name == OWN_LOGGER and logging.lastResort is not None:
+                logging.lastResort.handle(record)  # what we say of a full disk must not wait for that disk
             count_failure(FAULT, error)
 
 

@@ -31,7 +31,9 @@ _PEOPLE = (
 )
 _HOSTS = "ip mac server client peer source destination local remote host bind listen network socket broker"
 _WORDS = {
-    "name": "surname patronymic recipient addressee cardholder имя фамилия отчество фио получатель",
+    "masked": "passport passport_number snils inn ssn tax_id birthday birth_date birthdate date_of_birth dob паспорт"
+    " инн",
+    "name": "fio surname patronymic recipient addressee cardholder имя фамилия отчество фио получатель",
     "person": "customer client user buyer receiver contact person payer клиент покупатель заказчик",
     "bare name": "name",
     "email": "email e_mail email_address mail_to mailto почта",

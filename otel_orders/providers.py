@@ -43,18 +43,18 @@ class _Own:
     provider: TracerProvider | None = None
 
 
-def trace(settings: Settings, masker: Masker) -> tuple[Callable[[], object], Callable[[], None]] | None:
-    """Make spans carry orders and leave masked; return what flushes and what undoes it, None without any provider.
+def trace(settings: Settings, masker: Masker) -> tuple[Callable[[], object], Callable[[], None]]:
+    """Make spans carry orders and leave masked; return what flushes and what undoes it.
 
-    A provider that the application made is completed.  Without one, ours is made if there is an endpoint to send to;
-    OTEL_TRACES_SAMPLER is in force there.
+    A provider that the application made is completed.  Without one, ours is made; OTEL_TRACES_SAMPLER is in force
+    there.  Without an endpoint its spans go nowhere, but log lines and messages have their trace all the same.
     """
     found = get_tracer_provider()
     if isinstance(found, TracerProvider) and found is not _Own.provider:
         return found.force_flush, _complete(found, masker)
-    if settings.otlp_spans is None:
-        return None
     provider = _own_provider(settings)
+    if settings.otlp_spans is None:
+        return _nothing, _add(provider, OrderSpanProcessor())
     exporting = BatchSpanProcessor(MaskingSpanExporter(_span_exporter(settings.otlp_spans), masker))
     remove = _add(provider, OrderSpanProcessor(), exporting)
 

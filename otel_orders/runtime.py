@@ -13,7 +13,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from otel_orders import log_context
+from otel_orders import endings, log_context
 from otel_orders.errors import ConfigurationError
 from otel_orders.event import Heartbeat, new_event_id
 from otel_orders.faults import count_failure, failures
@@ -32,12 +32,19 @@ if TYPE_CHECKING:
 
     from otel_orders.recorder import Sink
 
+DEFAULT_LINES: Final = "stderr"
+"""Where JSON lines go when nothing is configured."""
 FLUSH_SECONDS: Final = 5.0
 """Longest time that flush() waits."""
 
 
 class Runtime:
-    """What configure() set up.  settings and lifecycle are what is in force."""
+    """What configure() set up.
+
+    settings and lifecycle are what is in force.  metrics_address: host and port of the /metrics page, None without one.
+    """
+
+    metrics_address: tuple[str, int] | None = None
 
     def __init__(self, settings: Settings, lifecycle: Lifecycle | None) -> None:
         self.settings = settings
@@ -102,7 +109,7 @@ class Runtime:
         recorder = self._recorder(projections, self._records(write))
         self._undo.callback(activate, activate(recorder))
         if instrument:
-            self._undo.callback(_instrument(self.settings, self.lifecycle))
+            self._undo.callback(_instrument(self.settings, self.lifecycle, registry or _default_registry()))
         if self.settings.heartbeat:
             heartbeats = _Heartbeats(recorder, self.settings, self.lifecycle)
             heartbeats.start()
@@ -110,6 +117,8 @@ class Runtime:
             self._undo.callback(heartbeats.stop)
         atexit.register(self.shutdown)
         self._undo.callback(atexit.unregister, self.shutdown)
+        endings.at_child_exit(self.flush)
+        self._undo.callback(endings.before_sigterm(self.shutdown))
 
     def _recorder(self, projections: list[Sink], records: list[Sink]) -> Recorder:
         return Recorder(
@@ -123,15 +132,15 @@ class Runtime:
 
     def _projections(self, registry: CollectorRegistry) -> list[Sink]:
         from otel_orders import providers  # noqa: PLC0415 - the SDK is loaded when it is needed
+        from otel_orders.instrumentation import http_metrics  # noqa: PLC0415
         from otel_orders.sinks.metrics import MetricSink  # noqa: PLC0415
         from otel_orders.sinks.traces import TraceSink  # noqa: PLC0415
 
-        if traced := providers.trace(self.settings, self.masker):
-            flush, undo = traced
-            self._flush.append(flush)
-            self._undo.callback(undo)
+        flush, undo = providers.trace(self.settings, self.masker)
+        self._flush.append(flush)
+        self._undo.callback(undo)
         metrics = MetricSink(self.settings.service, None, self.lifecycle.sampling.ratio if self.lifecycle else 0.0)
-        for collector in (*metrics.collectors, failures()):
+        for collector in (*metrics.collectors, failures(), *http_metrics.collectors()):
             _register(registry, collector)
             self._undo.callback(registry.unregister, collector)
         if self.settings.metrics_port is not None:
@@ -148,16 +157,25 @@ class Runtime:
             raise ConfigurationError(
                 f"OTEL_EXPORTER_PROMETHEUS_PORT={port}: cannot listen on {host}: {error.strerror}; expected a free port"
             ) from None
+        self.metrics_address = (host, server.server_port)
         self._undo.callback(thread.join)
         self._undo.callback(server.server_close)
         self._undo.callback(server.shutdown)
 
     def _line_writer(self) -> Callable[[bytes], None] | None:
         """Return what writes a JSON line: to stderr where nothing is configured, None where only OTLP is."""
-        target = self.settings.json_lines or ("none" if self.settings.otlp_events else "stderr")
+        target = self.settings.json_lines or ("none" if self.settings.otlp_events else DEFAULT_LINES)
         if target == "none":
             return None
-        writer = _open(target)
+        try:
+            writer = LineWriter(target)
+        except OSError as error:
+            if target not in ("stdout", "stderr"):
+                raise ConfigurationError(
+                    f"OTEL_ORDERS_JSON_LINES={target!r}: cannot be written: {error.strerror}"
+                ) from None
+            count_failure("json_lines", error)  # a process without its streams, such as a daemon, is no mistake
+            return None
         self._after_fork.append(writer.after_fork)
         self._undo.callback(writer.close)
         return writer.write
@@ -260,13 +278,6 @@ def _register(registry: CollectorRegistry, collector: Collector) -> None:
         raise ConfigurationError(f"registry: another metric has a name of ours: {error}") from None
 
 
-def _open(target: str) -> LineWriter:
-    try:
-        return LineWriter(target)
-    except OSError as error:
-        raise ConfigurationError(f"OTEL_ORDERS_JSON_LINES={target!r}: cannot be written: {error.strerror}") from None
-
-
 def _log_through(write: Callable[[bytes], None], settings: Settings, masker: Masker) -> Callable[[], None]:
     """Send ordinary log lines through *write*: the root logger's and, if nobody configured it, structlog's."""
     import logging  # noqa: PLC0415
@@ -287,7 +298,7 @@ def _log_through(write: Callable[[bytes], None], settings: Settings, masker: Mas
     return undo
 
 
-def _instrument(settings: Settings, lifecycle: Lifecycle | None) -> Callable[[], None]:
+def _instrument(settings: Settings, lifecycle: Lifecycle | None, registry: CollectorRegistry) -> Callable[[], None]:
     from otel_orders import instrumentation  # noqa: PLC0415
 
     queues = lifecycle.queues.values() if lifecycle else ()
@@ -295,6 +306,7 @@ def _instrument(settings: Settings, lifecycle: Lifecycle | None) -> Callable[[],
         young_for=int(settings.trace_young_for),
         long_queues=frozenset(queue.name for queue in queues if queue.long),
         internal_hosts=settings.internal_hosts,
+        registry=registry,
     )
     return instrumentation.uninstrument_all
 

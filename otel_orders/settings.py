@@ -158,8 +158,12 @@ def _otlp(env: Mapping[str, str], signal: str) -> str | None:
     general = _read(env, own("PROTOCOL"), "http/protobuf", _protocol)
     protocol = _read(env, own(f"{signal}_PROTOCOL"), general, _protocol)
     endpoint = env.get(own(f"{signal}_ENDPOINT")) or env.get(own("ENDPOINT"))
-    wanted = env.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() != "none"
-    return protocol if endpoint and wanted else None
+    if not endpoint or env.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() == "none":
+        return None
+    if protocol == "http/protobuf" and not endpoint.startswith(("http://", "https://")):
+        variable = own(f"{signal}_ENDPOINT") if env.get(own(f"{signal}_ENDPOINT")) else own("ENDPOINT")
+        raise ConfigurationError(f"{variable}: expected a URL that starts with http:// or https://")
+    return protocol
 
 
 def _protocol(text: str) -> str:

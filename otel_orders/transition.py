@@ -252,6 +252,8 @@ class Move(OrderScope):
             count_failure("traces", fault)
 
     def _record(self, order: Order, error: BaseException | None, now: int) -> None:
+        if (lifecycle := active().lifecycle) is not None and lifecycle.status(self.to_status) is None:
+            count_failure("unknown_status", ConfigurationError(self.to_status))
         if error is not None:
             code = error_codes.of(error)
             active().record(self._event(events.TransitionFailed, order, now, events.new_event_id(), error_code=code))

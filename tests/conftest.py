@@ -13,6 +13,7 @@ import pytest
 
 from examples.order_pipeline.scenarios.broker import Broker, BrokerUnavailable
 from examples.order_pipeline.scenarios.broker import broker as rabbitmq
+from tests.sinks.memory import global_provider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,12 @@ REQUIRED = "OTEL_ORDERS_REQUIRE"
 def _no_telemetry_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("OTEL_") and name != REQUIRED]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _provider_of_the_application() -> None:
+    """Make the process's provider before configure() can: OpenTelemetry lets nobody replace it."""
+    global_provider()
 
 
 @pytest.fixture(scope="session")

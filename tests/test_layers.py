@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = """
-    names errors faults notation yaml_lines json_lines
+    names errors faults endings notation yaml_lines json_lines
     lifecycle_model
     lifecycle
     event

@@ -26,7 +26,7 @@ def _run() -> None:
         import typer  # noqa: PLC0415
     except ModuleNotFoundError:
         raise MissingExtraError("otel-orders", "ledger") from None
-    from otel_orders.cli import ledger, lifecycle  # noqa: PLC0415
+    from otel_orders.cli import ledger, lifecycle, pseudonym  # noqa: PLC0415
 
     app = typer.Typer(
         help="Shows where every order is, and why it is stuck.",
@@ -37,4 +37,5 @@ def _run() -> None:
     app.command("ledger")(ledger.ledger)
     app.command("dev")(ledger.dev)
     app.command("check")(lifecycle.check)
+    app.command("resolve")(pseudonym.resolve)
     app(standalone_mode=True)

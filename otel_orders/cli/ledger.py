@@ -80,7 +80,8 @@ def _run(
     url_file: Path | None,
     show: Callable[[Received, str], None] | None = None,
 ) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     read = load_lifecycle(lifecycle)
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         listener = stack.enter_context(bound(*address))

@@ -22,7 +22,7 @@ class EventPrinter:
         self._console = Console(highlight=False)
 
     def show(self, received: Received, result: str) -> None:
-        """Print *received* and, unless it was simply accepted, its result."""
+        """Print *received* and, unless it was simply accepted, its result.  Raises OSError when nobody reads."""
         if result == DUPLICATE:
             return
         event = received.event
@@ -37,7 +37,10 @@ class EventPrinter:
             (f"  {event.trace_id.hex()}" if event.trace_id else "", "dim"),
             (f"  [{result}]" if result != ACCEPTED else "", "yellow"),
         )
-        self._console.print(line, soft_wrap=True)
+        try:
+            self._console.print(line, soft_wrap=True)
+        except SystemExit:  # how rich would end the thread that writes
+            raise BrokenPipeError("the terminal is gone") from None
 
 
 def _visible(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_orders import names
 from otel_orders.ledger import model
-from otel_orders.ledger.chain import chains
+from otel_orders.ledger.chain import MAX_SKEW, chains
 from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Fold, Kept, Order
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def take(order: Order, events: Sequence[Kept], plan: Plan, delta: Delta) -> list
             continue
         late = not model.is_newest(order.fold, event)
         if not late:
-            model.step(order.fold, event, event.at, plan, facts, chains=chains(event, order.fold.status))
+            model.step(order.fold, event, event.at, plan, facts, chains=chains(event, order.fold.status, plan))
     if late:
         facts = _refold(order, old, plan)
     else:
@@ -108,10 +108,12 @@ def _result(order: Order, event: Kept, plan: Plan) -> str:
         return FULL
     if event.kind not in (CHANGED, OBSERVED):
         return ACCEPTED if event.kind == MESSAGE or plan.lifecycle.status(event.to) else UNKNOWN_STATUS
-    legality = plan.lifecycle.move(event.left, event.to)
-    if legality != "legal":
-        return legality
     fold = order.fold
+    # What an event leaves that does not say so is known only once no late one can come between.
+    inferred = fold.status if event.at > fold.newest_at + MAX_SKEW else None
+    legality = plan.lifecycle.move(inferred if event.left is None else event.left, event.to)
+    if legality != "legal" and event.to != inferred:
+        return legality
     negative = event.left is not None and event.left == fold.status and event.at < fold.entered_at
     return NEGATIVE_DURATION if negative else ACCEPTED
 

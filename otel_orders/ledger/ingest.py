@@ -85,19 +85,17 @@ def _resource(attributes: Iterable[KeyValue]) -> dict[str, Any]:
 
 
 def _flat(attributes: Iterable[KeyValue], resource: dict[str, Any]) -> dict[str, Any]:
-    flat = dict(resource)
-    for pair in attributes:
-        value = pair.value
-        flat[pair.key] = value.string_value or value_of(value)
-    return flat
+    return resource | {pair.key: pair.value.string_value or value_of(pair.value) for pair in attributes}
 
 
 def value_of(value: AnyValue) -> Any:
-    """Return a plain value; lists and maps of OTLP, which no field of ours has, as their text."""
+    """Return a plain value, a list or a dict."""
     kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    return getattr(value, kind) if kind in _SCALARS else str(getattr(value, kind))
+    if kind == "array_value":
+        return [value_of(item) for item in value.array_value.values]
+    if kind == "kvlist_value":
+        return {pair.key: value_of(pair.value) for pair in value.kvlist_value.values}
+    return getattr(value, kind) if kind in _SCALARS else None
 
 
 def decode_logs(body: bytes, reading: Reading, *, json: bool) -> ExportLogsServiceRequest:
@@ -147,7 +145,7 @@ def _fill(message: Any, tree: dict[str, Any], path: tuple[str, ...], reading: Re
             below = {rest[0]: item.pop(rest[0], None)} if rest else {}
             part = ParseDict(_with_base64_ids(item), _element(message, name), ignore_unknown_fields=True)
         except (ParseError, ValueError, TypeError, AttributeError, RecursionError):
-            reading.refuse(EventError("undecodable", f"no OTLP JSON in {name}"), _count(below, rest))
+            reading.refuse(EventError("undecodable", f"no OTLP JSON in {name}"), max(1, _count(below, rest)))
             continue
         if rest:
             _fill(part, below, tuple(rest), reading)

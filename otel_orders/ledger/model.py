@@ -51,6 +51,16 @@ class Plan:
             for status in lifecycle.statuses
         }
 
+    def follows(self, status: str | None, to_status: str) -> bool:
+        """Whether an event that only names *to_status* can be the next of an order in *status*.
+
+        Anything fits a status that the lifecycle does not have, and an order without history starts where it may.
+        """
+        entered = self.lifecycle.status(to_status)
+        if entered is None or (status is not None and self.lifecycle.status(status) is None):
+            return True
+        return entered.initial if status is None else to_status in self.lifecycle.statuses[status].next
+
     def label(self, status: str) -> str:
         """Return *status* as a metric label."""
         return status if status in self.stuck_after else UNKNOWN
@@ -75,7 +85,7 @@ def folded(events: Iterable[Kept], swept_at: int, plan: Plan) -> tuple[Fold, Fac
     """Fold *events*, in any order, and look at the timers up to *swept_at* (unix ns)."""
     fold, facts = Fold(), Facts()
     moves = [event for event in events if event.kind in (CHANGED, OBSERVED)]
-    for event, counts_as, chains in chain.chained(moves, plan.rank):
+    for event, counts_as, chains in chain.chained(moves, plan):
         step(fold, event, counts_as, plan, facts, chains=chains)
     sweep(fold, swept_at, plan, facts)
     return fold, facts
@@ -99,7 +109,7 @@ def step(fold: Fold, event: Kept, counts_as: int, plan: Plan, facts: Facts, *, c
         fold.version = max(fold.version, event.version)
     if event.partner is not None and fold.partner is None:
         fold.partner = event.partner
-    if _repeats(fold, event):
+    if repeats(event, fold.status):
         return
     partner = plan.lifecycle.partner_label(fold.partner)
     if chains and fold.status is not None and event.at >= fold.entered_at:
@@ -114,9 +124,9 @@ def step(fold: Fold, event: Kept, counts_as: int, plan: Plan, facts: Facts, *, c
         _turn_clocks(fold, event, partner, plan, facts)
 
 
-def _repeats(fold: Fold, event: Kept) -> bool:
-    """Whether *event* only says again where the order is: a stay is not cut in two by a handler that ran twice."""
-    return event.to == fold.status and (event.kind == OBSERVED or event.left != fold.status)
+def repeats(event: Kept, status: str | None) -> bool:
+    """Whether *event* only says again that the order is in *status*: a handler that ran twice cuts no stay in two."""
+    return event.to == status and (event.kind == OBSERVED or event.left != status)
 
 
 def _turn_clocks(fold: Fold, event: Kept, partner: str, plan: Plan, facts: Facts) -> None:

@@ -6,15 +6,17 @@ A record that cannot be kept costs only itself: it is counted with its reason, a
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_orders import names
 from otel_orders.errors import EventError
-from otel_orders.event import MAX_STRING, bounded
+from otel_orders.event import MAX_STRING, OWN_FIELDS, bounded
 from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept, key
 from otel_orders.ledger.store import Received, Seen
+from otel_orders.privacy import Masker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,31 +43,13 @@ KINDS: Final = {
     names.MESSAGE_PUBLISHED: MESSAGE,
     names.MESSAGE_SETTLED: MESSAGE,
 }
-FIELDS: Final = frozenset(
-    {
-        names.ORDER_ID,
-        names.PARTNER_ID,
-        names.FROM_STATUS,
-        names.TO_STATUS,
-        names.STATUS,
-        names.SERVICE,
-        names.ENV,
-        names.EVENT_TYPE,
-        names.ERROR_CODE,
-        names.TRACE_ID,
-        names.SPAN_ID,
-        names.EVENT_ID,
-        names.OCCURRED_AT,
-        names.DURATION,
-        names.ORDER_VERSION,
-        names.ORDER_BUCKET,
-        "timestamp",
-        "level",
-        "attributes",
-    }
-)
-"""Fields that have a place of their own in what is kept; all others are attributes."""
-_PLAIN_FIELDS: Final = FIELDS - {"attributes"}
+_PLACED: Final = OWN_FIELDS | {"timestamp", "level"}
+"""Fields that have a place of their own in what is kept, or are left out; all others are attributes."""
+
+_CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f]")
+"""What no order is called: not every store keeps NUL, and the others steer terminals or break lines."""
+_masker = Masker()
+"""For senders that cannot mask: what they send must not lie on a disk and stand on a page as it is."""
 
 
 class Reading:
@@ -115,8 +99,8 @@ class Reading:
         order_id = text(record, names.ORDER_ID)
         if not order_id.strip():
             raise EventError("no_order_id", "an order event names its order")
-        if "\0" in order_id:
-            raise EventError("bad_type", "order_id has a NUL character, which not every store can keep")
+        if not order_id.isprintable() and _CONTROL.search(order_id):
+            raise EventError("bad_type", "order_id has a control character")
         self.received.append(Received(order_id, _kept(record, event_type, order_id, at, service)))
 
     def _checked_time(self, record: Mapping[str, Any]) -> int:
@@ -167,13 +151,13 @@ def _identity(record: Mapping[str, Any], event_type: str, order_id: str, to_stat
 
 
 def _attributes(record: Mapping[str, Any], event_type: str | None) -> dict[str, Any] | None:
-    if event_type is None and record.keys() <= _PLAIN_FIELDS:
+    if event_type is None and record.keys() <= _PLACED:
         return None
     nested = record.get("attributes")
-    found = {name: value for name, value in record.items() if name not in FIELDS}
+    found = {name: value for name, value in record.items() if name not in _PLACED and name != "attributes"}
     if isinstance(nested, dict):
         found.update((str(name), value) for name, value in nested.items())
-    kept: dict[str, Any] = dict(bounded(found))
+    kept: dict[str, Any] = dict(bounded(_masker.mask_mapping(found)))
     if event_type:
         kept[names.EVENT_TYPE] = event_type
     return kept or None

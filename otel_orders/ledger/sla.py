@@ -78,8 +78,9 @@ def clocks(lifecycle: Lifecycle) -> tuple[Clock, ...]:
 
 
 def _clock(metric: str, span: Milestone | Sla, lifecycle: Lifecycle) -> Clock:
-    # An order that ends elsewhere voids what it left open: a cancelled order keeps no promise and breaks none.
-    ends = {name for name, status in lifecycle.statuses.items() if status.terminal} - {span.end_status}
+    # An order that can no longer come to the end voids what it left open: a cancelled order keeps no promise and breaks
+    # none; and where the end was passed unseen, its missing event decides if it still comes, not the deadline.
+    ends = {name for name, ahead in lifecycle.forward.items() if span.end_status not in ahead} - {span.end_status}
     calendar = getattr(span, "calendar", None)
     return Clock(
         name=span.name,

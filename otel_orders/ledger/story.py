@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from otel_orders import names
-from otel_orders.ledger import chain
+from otel_orders.ledger import chain, model
 from otel_orders.ledger.kept import CHANGED, FAILED, OBSERVED, Kept, Order
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def visits(order: Order, plan: Plan) -> list[Visit]:
     """Return the stays of *order*, oldest first."""
     stays: list[Visit] = []
     for event, _, chains in _moves(order, plan):
-        if stays and (event.to == stays[-1].status and (event.kind == OBSERVED or event.left != event.to)):
-            continue  # it only says again where the order is
+        if stays and model.repeats(event, stays[-1].status):
+            continue
         if stays:
             stays[-1] = msgspec.structs.replace(stays[-1], left_at=event.at, proved=chains)
         stays.append(Visit(event.to, event.at, None, proved=True))
@@ -70,26 +70,34 @@ def oddities(order: Order, plan: Plan) -> list[str]:
     status: str | None = None
     since = 0
     for event, _, chains in _moves(order, plan):
+        if status is not None and model.repeats(event, status):
+            found.append(f"{event.service} reported {event.to} again")
+            continue
         found += _odd(event, status, since, plan, chains=chains)
         status, since = event.to, event.at
     if order.debt:
-        found.append(f"late events corrected {len(order.debt)} values that were counted before")
+        found.append(f"late events proved values wrong that were counted before: {len(order.debt)}")
     return found
 
 
 def _odd(event: Kept, status: str | None, since: int, plan: Plan, *, chains: bool) -> list[str]:
     found: list[str] = []
-    legality = plan.lifecycle.move(event.left, event.to)
+    left = status if event.left is None else event.left
+    legality = plan.lifecycle.move(left, event.to)
     if legality == "unknown_status":
-        found.append(f"{event.service} reported {event.to}, from {event.left}: not both are in the lifecycle")
+        unknown = [name for name in (left, event.to) if name and plan.lifecycle.status(name) is None]
+        found.append(f"{event.service} reported {' and '.join(unknown)}, which the lifecycle does not have")
     elif legality != "legal":
-        found.append(f"{legality} move from {event.left} to {event.to}, reported by {event.service}")
+        found.append(f"{legality} move from {left} to {event.to}, reported by {event.service}")
     if not chains and event.left is not None:
         before = f"was in {status}" if status else "had no history"
         found.append(f"{event.service} moved it from {event.left} when it {before}: an event is missing")
     if chains and event.at < since:
-        behind = (since - event.at) / 1e9
-        found.append(f"the clock of {event.service} is {behind:.3f} s behind that of the service before it")
+        early = (since - event.at) / 1e9
+        found.append(
+            f"{event.service} left {status} {early:.3f} s before it was entered: the clocks of two services differ,"
+            " or a message was sent before the block that entered it had ended"
+        )
     return found
 
 
@@ -107,7 +115,7 @@ def _promises(order: Order, plan: Plan, now: int) -> list[dict[str, Any]]:
 
 
 def _moves(order: Order, plan: Plan) -> list[tuple[Kept, int, bool]]:
-    return chain.chained((event for event in order.events if event.kind in (CHANGED, OBSERVED)), plan.rank)
+    return chain.chained((event for event in order.events if event.kind in (CHANGED, OBSERVED)), plan)
 
 
 def _in_order(order: Order, plan: Plan) -> list[Kept]:

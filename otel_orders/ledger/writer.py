@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_orders.errors import OtelOrdersError, StoreError, StoreUnavailableError
 from otel_orders.ledger.reading import REJECTED
+from otel_orders.ledger.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,11 +57,13 @@ class Writer:
     def __init__(self, batch: Batch, on_event: Callable[[Received, str], None] | None = None) -> None:
         self._batch = batch
         self._on_event = on_event
+        self._refusals = Refusals()
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._waiting = 0
         self._lock = threading.Lock()
         self._closed = False
         self._swept = 0.0
+        self._sweep_failed = False
         self._thread = threading.Thread(target=self._run, name="otel-orders-writer", daemon=True)
         self.swept_at = time.time()
         """When timers were last looked at, unix seconds."""
@@ -179,6 +182,7 @@ class Writer:
             own = results[start : start + len(work.reading.received)]
             self._forget(work)
             work.done.set_result(own)
+            self._refusals.note(work.reading.reasons)
             self._show(work, own)
             start += len(own)
 
@@ -207,8 +211,11 @@ class Writer:
         try:
             more = self._batch.sweep(time.time_ns(), SWEPT_AT_ONCE) == SWEPT_AT_ONCE
             self.swept_at = time.time()
+            self._sweep_failed = False
         except Exception:
             more = False
-            logger.exception("otel_orders: sweep failed; it is tried again")
+            if not self._sweep_failed:  # said once in a row of failures, or a full disk would fill the log
+                logger.exception("otel_orders: sweep failed; it is tried again every second")
+            self._sweep_failed = True
         # Many at once are swept in turns with what senders wait for.
         self._swept = time.monotonic() - (SWEEP_EVERY if more else 0.0)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 MAX_BODY: Final = 16 << 20
 """Largest body that is taken, in bytes, compressed and not: an OTLP batch is a few hundred KB."""
 MAX_HELD: Final = 128 << 20
-"""Bytes of bodies that are being read or decoded at the same time."""
+"""Bytes of all bodies whose requests have no answer yet."""
 READ_SECONDS: Final = 30.0
 """Time that a sender has for one body."""
 SMALL: Final = 64 << 10
@@ -34,7 +34,7 @@ RETRY_AFTER: Final = {"Retry-After": "1"}
 
 
 class Intake:
-    """The bodies of all requests that are being read or decoded."""
+    """The bodies of all requests that have no answer yet."""
 
     def __init__(self) -> None:
         self._held = 0
@@ -42,7 +42,7 @@ class Intake:
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """Give the body of *request*, unpacked, inside the block.  Raises HTTPException 400, 408, 413, 415 or 429."""
+        """Give the body of *request*, unpacked, inside the block.  Raises HTTPException 400, 413, 415, 429 or 503."""
         encoding = request.headers.get("content-encoding", "identity").lower()
         if encoding not in ("identity", "gzip", ""):
             raise HTTPException(415, "expected no content-encoding, or gzip")
@@ -72,7 +72,8 @@ class Intake:
                     if len(into) > MAX_BODY:
                         raise too_large()
         except TimeoutError:
-            raise HTTPException(408, f"a body must arrive within {READ_SECONDS:.0f} s") from None
+            # Not 408: senders of OTLP drop what they get that for, and try again what they get this for.
+            raise HTTPException(503, f"a body must arrive within {READ_SECONDS:.0f} s", RETRY_AFTER) from None
 
     def _hold(self, size: int) -> None:
         self._held += size

@@ -8,6 +8,7 @@ refused, 400 for what cannot be decoded, 429 and 503 with Retry-After for what s
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import MessageToJson
@@ -24,7 +25,6 @@ from otel_orders.ledger.writer import BROKEN, OverloadedError
 from otel_orders.server.bodies import RETRY_AFTER
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
@@ -53,21 +53,20 @@ async def traces(request: Request) -> Response:
 
 
 async def events(request: Request) -> Response:
-    """POST /events: one JSON object a line."""
+    """POST /events: one JSON object a line.  422 where all of them were refused, so that a script's sender notices."""
     if "origin" in request.headers:
         raise HTTPException(403, "web pages may not send events")
-    reading = await _read(request, ingest.lines)
-    results, refused = await _keep(request, reading)
-    counts = {result: results.count(result) for result in sorted(set(results).difference(REFUSED_LATE))}
-    return JSONResponse({"received": len(results) + reading.rejected.total(), "results": counts, "rejected": refused})
+    results, refused = await _kept(request, ingest.lines)
+    counts = Counter(result for result in sorted(results) if result not in REFUSED_LATE)
+    told = {"received": counts.total() + refused.total(), "results": counts, "rejected": refused}
+    return JSONResponse(told, 422 if refused and not counts else 200)
 
 
 async def _otlp(request: Request, decode: Any, read: Any, answer: Any, rejected_field: str) -> Response:
     json = _media_type(request) != PROTOBUF
     try:
         _check_media_type(request)
-        reading = await _read(request, lambda body, into: read(decode(body, into, json=json), into))
-        _, refused = await _keep(request, reading)
+        _, refused = await _kept(request, lambda body, into: read(decode(body, into, json=json), into))
     except HTTPException as error:
         why = Status(code=CODES.get(error.status_code, INVALID_ARGUMENT), message=error.detail)
         return _encoded(why, json=json, status=error.status_code, headers=error.headers)
@@ -86,30 +85,34 @@ def _check_media_type(request: Request) -> None:
         raise HTTPException(415, f"expected content-type {PROTOBUF} or {JSON}")
 
 
-async def _read(request: Request, read: Callable[[bytes, Reading], None]) -> Reading:
-    """Read the body of *request*.  Raises HTTPException where nothing of it can be read."""
-    reading: Reading = request.app.state.ledger.new_reading()
-    intake: Intake = request.app.state.intake
-    try:
-        async with intake.body(request) as body:
-            await intake.decoded(body, lambda: read(body, reading))
-    except EventError as error:
-        raise HTTPException(400, str(error)) from None
-    return reading
+async def _kept(request: Request, read: Callable[[bytes, Reading], None]) -> tuple[list[str], Counter[str]]:
+    """Keep the events that *read* finds in the body of *request*.
 
-
-async def _keep(request: Request, reading: Reading) -> tuple[list[str], Counter[str]]:
-    """Wait until *reading* is on disk; return the results and, with reasons, what was refused."""
+    Returns the results and, with reasons, what was refused.  The body has its share of memory until its events are on
+    disk.  Raises HTTPException where nothing was kept.
+    """
     ledger: Ledger = request.app.state.ledger
+    intake: Intake = request.app.state.intake
+    reading = ledger.new_reading()
+    async with intake.body(request) as body:
+        try:
+            await intake.decoded(body, lambda: read(body, reading))
+        except EventError as error:
+            raise HTTPException(400, str(error)) from None
+        results = await _results(ledger, reading)
+    refused = reading.reasons.copy()
+    refused.update(result for result in results if result in REFUSED_LATE)
+    return results, refused
+
+
+async def _results(ledger: Ledger, reading: Reading) -> list[str]:
+    """Wait until *reading* is on disk; return the result of each event."""
     try:
-        results = await asyncio.wrap_future(ledger.writer.submit(reading))
+        return await asyncio.wrap_future(ledger.writer.submit(reading))
     except OverloadedError as error:
         raise HTTPException(429, str(error), RETRY_AFTER) from None
     except StoreError as error:
         raise HTTPException(503, str(error), RETRY_AFTER) from None
-    refused = reading.reasons.copy()
-    refused.update(result for result in results if result in REFUSED_LATE)
-    return results, refused
 
 
 def _encoded(message: Any, *, json: bool, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

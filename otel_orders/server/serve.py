@@ -24,7 +24,8 @@ GRACEFUL = 10
 def bound(host: str, port: int) -> Iterator[socket.socket]:
     """Give a socket to listen on; port 0 takes any free one.  Raises ConfigurationError where it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named, since asyncio sets TCP_NODELAY only on sockets that say they are TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         try:

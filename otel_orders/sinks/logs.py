@@ -5,6 +5,8 @@ The only module that touches ``opentelemetry._logs``, which is private API.
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
 QUEUE = 8192
 """Event records that wait for the exporter at most; beyond it the oldest is lost, and counted."""
 
+RETRY_SECONDS = 600.0
+"""How long one batch is sent again and again."""
+RETRY_EVERY = 1.0
+"""Seconds between two tries, on top of the exporter's own retries."""
+
 _SCOPE = InstrumentationScope("otel_orders")
 _WENT_WELL, _FAILED = SeverityNumber.INFO, SeverityNumber.ERROR
 
@@ -41,7 +48,8 @@ class OtlpLogSink:
     def __init__(self, exporter: LogRecordExporter, resource: Resource) -> None:
         self._resource = resource
         self._limits = LogRecordLimits()
-        self._processor = BatchLogRecordProcessor(CountingExporter(exporter), max_queue_size=QUEUE)
+        self._exporter = CountingExporter(exporter)
+        self._processor = BatchLogRecordProcessor(self._exporter, max_queue_size=QUEUE)
         self._waiting = self._processor._batch_processor._queue  # noqa: SLF001 - what it drops, it only logs
 
     def emit(self, event: Event) -> None:
@@ -70,22 +78,41 @@ class OtlpLogSink:
 
     def shutdown(self) -> None:
         """Send what can be sent in SHUTDOWN_SECONDS, count the rest as lost, and stop."""
+        self._exporter.give_up()
         shut_down(self._processor, self.name)
 
 
 class CountingExporter(LogRecordExporter):
-    """Counts what *exporter* could not send."""
+    """Sends again what *exporter* could not send, for RETRY_SECONDS or until shutdown, and counts what is lost.
+
+    An event is worth more than a span: while the ledger is away, events wait here and in the queue before it.
+    """
 
     def __init__(self, exporter: LogRecordExporter) -> None:
         self.sending = Sending(OtlpLogSink.name)
         self._exporter = exporter
+        self._ending = threading.Event()
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Export *batch*."""
-        return self.sending.through(self._exporter.export, batch) or LogRecordExportResult.FAILURE
+        return self.sending.through(self._persistently, batch) or LogRecordExportResult.FAILURE
+
+    def _persistently(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        give_up_at = time.monotonic() + RETRY_SECONDS
+        while True:
+            result = self._exporter.export(batch)
+            if result is LogRecordExportResult.SUCCESS or time.monotonic() > give_up_at:
+                return result
+            if self._ending.wait(RETRY_EVERY):
+                return result
+
+    def give_up(self) -> None:
+        """Retry no more."""
+        self._ending.set()
 
     def shutdown(self) -> None:
         """Shut the wrapped exporter down."""
+        self._ending.set()
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def force_flush(self, timeout_millis: int = 10_000) -> bool:

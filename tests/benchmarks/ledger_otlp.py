@@ -66,7 +66,13 @@ def _describe(record: LogRecord, received: Received) -> None:
     record.time_unix_nano = event.at
     record.trace_id, record.span_id = event.trace_id, event.span_id
     record.event_name = record.body.string_value = "order.status_changed"
-    texts = {"event_type": record.event_name, "event_id": event.id.hex(), "order_id": received.order_id}
+    texts = {
+        "event_type": record.event_name,
+        "event_id": event.id.hex(),
+        "service": "mes-api",
+        "env": "bench",
+        "order_id": received.order_id,
+    }
     texts |= {
         "to_status": event.to,
         "status": event.to,
@@ -76,7 +82,8 @@ def _describe(record: LogRecord, received: Received) -> None:
     for name, text in texts.items():
         if text:
             record.attributes.add(key=name).value.string_value = text
-    record.attributes.add(key="duration").value.int_value = event.duration
+    for name, number in (("duration", event.duration), ("occurred_at", event.at)):
+        record.attributes.add(key=name).value.int_value = number
 
 
 def by_hand(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> None:

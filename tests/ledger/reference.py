@@ -68,7 +68,7 @@ def truth(events: Iterable[Kept], now: int, plan: Plan) -> Truth:
 def _entries(events: Iterable[Kept], plan: Plan) -> Iterator[Entry]:
     partner: str | None = None
     status: str | None = None
-    for event, _, proved in chained([one for one in events if one.kind in (CHANGED, OBSERVED)], plan.rank):
+    for event, _, proved in chained([one for one in events if one.kind in (CHANGED, OBSERVED)], plan):
         partner = partner or event.partner
         says_where_it_is = event.to == status and (event.kind == OBSERVED or event.left != event.to)
         if not says_where_it_is:

@@ -79,6 +79,22 @@ def histories(
 
 
 @st.composite
+def tangles(draw: Callable[..., Any]) -> list[Kept]:
+    """Draw moves between few statuses within seconds: many ways for the clocks of services to have swapped them."""
+    statuses = st.sampled_from(("INITIATED", "FILE_UPLOADED", "SUBMITTED", "PRICE_CALCULATED"))
+    return [
+        event(
+            draw(statuses),
+            START + draw(st.integers(0, 15)) * SECOND,
+            draw(st.one_of(st.none(), statuses)) if place else None,
+            id=place.to_bytes(16),
+            version=draw(st.one_of(st.none(), st.integers(0, 3))),
+        )
+        for place in range(draw(st.integers(1, 7)))
+    ]
+
+
+@st.composite
 def _moves(draw: Callable[..., Any], status: str | None, choice: tuple[str, ...]) -> tuple[int, str | None, str]:
     """Draw what happens to an order in *status*: its kind, from_status and to_status."""
     known = LIFECYCLE.status(status or "")

@@ -148,3 +148,9 @@ slas:
   one: {from: A, to: B, within: 5m, objective: 0.9}
   two: {from: A, to: C, within: 5m, objective: 0.9}
 """
+
+
+def test_a_promise_whose_end_was_passed_unseen_is_void() -> None:
+    clock = next(clock for clock in clocks(LIFECYCLE) if clock.name == "price_in_5_minutes")
+    assert {"MANUFACTURING_STARTED", "SHIPPED"} <= clock.void_on
+    assert not {"FILE_UPLOADED", "SUBMITTED"} & clock.void_on

@@ -33,10 +33,10 @@ def test_a_value_at_a_limit_is_inside_it(over: int, place: int) -> None:
 def test_buckets_and_sum_add_up(values: list[int]) -> None:
     delta = Delta(OURS)
     delta.count((*FACT, value) for value in values)
-    total = delta.changes().pop((*FACT, SUM), 0)
-    assert total == sum(values)
-    assert sum(delta.changes().values()) == len(values)
-    assert {series[-1] for series in delta.changes()} <= {*OURS, INFINITE}
+    changes = delta.changes()
+    assert changes.pop((*FACT, SUM), 0) == sum(values)
+    assert sum(changes.values()) == len(values)
+    assert {series[-1] for series in changes} <= {*OURS, INFINITE}
 
 
 def test_an_order_leaves_one_standing_for_another() -> None:

@@ -22,6 +22,8 @@ from tests.sinks.receiver import wait_for
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from opentelemetry.sdk._logs import ReadableLogRecord
+
 ABOUT: dict[str, Any] = {
     "event_id": "0" * 32,
     "service": "mes",
@@ -145,7 +147,10 @@ def test_a_record_belongs_to_the_trace_of_its_transition(kept: tuple[OtlpLogSink
 
 
 @pytest.mark.parametrize("exporter", [Refusing(), Refusing(ConnectionError())])
-def test_records_that_cannot_be_sent_are_counted_one_by_one(exporter: LogRecordExporter) -> None:
+def test_records_that_cannot_be_sent_are_counted_one_by_one(
+    exporter: LogRecordExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "RETRY_SECONDS", 0.0)
     counted = Counted()
     sink = OtlpLogSink(exporter, Resource({}))
     for _ in range(3):
@@ -169,3 +174,44 @@ def test_a_dead_endpoint_costs_bounded_memory_and_every_loss_is_counted(monkeypa
     sink.shutdown()
     assert time.monotonic() - before < 2
     wait_for(lambda: counted.faults() == {"otlp_logs": 2000})  # the exporter's thread counts the batch that it held
+
+
+class Away(LogRecordExporter):
+    """An endpoint that answers only after *failures* tries."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.sent: list[ReadableLogRecord] = []
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        if self.failures > 0:
+            self.failures -= 1
+            return LogRecordExportResult.FAILURE
+        self.sent += batch
+        return LogRecordExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        """Nothing to do."""
+
+    def force_flush(self, timeout_millis: int = 10_000) -> bool:
+        return timeout_millis > 0
+
+
+def test_events_wait_while_the_ledger_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "RETRY_EVERY", 0.01)
+    counted, endpoint = Counted(), Away(failures=5)
+    sink = OtlpLogSink(endpoint, Resource.create({}))
+    sink.emit(MOVED)
+    sink.flush()
+    sink.shutdown()
+    assert len(endpoint.sent) == 1
+    assert counted.faults() == {}
+
+
+def test_a_shutdown_does_not_wait_for_a_ledger_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "RETRY_EVERY", 60.0)
+    counted = Counted()
+    sink = OtlpLogSink(Away(failures=1_000), Resource.create({}))
+    sink.emit(MOVED)
+    sink.shutdown()
+    assert counted.faults() == {"otlp_logs": 1}

@@ -119,7 +119,9 @@ def show(console: Console, sent: Sent, seen: Seen) -> None:
     good = seen.stories[next(iter(sent.partner_of))]
     console.print()
     console.print(screen.board_table(seen.board, now))
+    console.print()
     console.print(screen.story_table("A good one", good, now))
+    console.print()
     console.print(screen.story_table("The stuck one", seen.stories[sent.lost], now))
     slow, usual = (screen.duration(pricing_seconds(told)) for told in (seen.stories[sent.slow], good))
     console.print(f"The slow one: order {sent.slow} took {slow} to price, the good one {usual}.")
@@ -127,10 +129,11 @@ def show(console: Console, sent: Sent, seen: Seen) -> None:
 
 def addresses(pipeline: Pipeline, folder: Path, ledger_url: str, order_id: str, management_url: str | None) -> str:
     """Say where everything is."""
-    instrumented = [address for name, address in pipeline.addresses.items() if name.endswith("-api")]
+    instrumented = {name: address for name, address in pipeline.addresses.items() if name.endswith("-api")}
     lines = [
-        f"Web:      {ledger_url}/orders/{order_id}",
-        *(f"Metrics:  {address}/metrics" for address in (ledger_url, *instrumented)),
+        "",
+        f"Web:      {ledger_url}/ (the board), {ledger_url}/orders/{order_id} (the stuck order)",
+        *(f"Metrics:  {address}/metrics ({name})" for name, address in {"ledger": ledger_url, **instrumented}.items()),
         f"Logs:     {folder}/events.jsonl (every event and log line), {folder}/*.log",
         f"RabbitMQ: {management_url or 'shows no web page'}",
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ class SqliteStore:
             opened.enter_context(closing(connection))
             self._check(connection)
             for pragma in PRAGMAS:
-                connection.execute(pragma).fetchall()
+                _insist(connection, pragma)
             opened.pop_all()
         return connection
 
@@ -249,6 +250,20 @@ class SqliteTransaction:
         """Keep *value* under *key*."""
         statement = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         self._connection.execute(statement, (key, value))
+
+
+def _insist(connection: sqlite3.Connection, pragma: str) -> None:
+    """Execute *pragma*, again and again while another process has the file: SQLite does not wait for WAL mode."""
+    give_up = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute(pragma).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _found(rows: Iterable[tuple[str, int, bytes, int | None]]) -> dict[str, Found]:

@@ -1,0 +1,283 @@
+"""Following a file of JSON lines: whatever happens to the file or to us, each line counts once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from otel_orders import names
+from otel_orders.ledger import follow
+from otel_orders.ledger.service import Ledger, open_store
+from tests.ledger.senders import ENV, changed
+from tests.ledger.strategies import LIFECYCLE
+from tests.sinks.receiver import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otel_orders.ledger.polling.LOOK_EVERY", 0.02)
+    monkeypatch.setattr(follow, "LINGER", 0.3)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "orders.jsonl"
+
+
+@contextmanager
+def following(file: Path) -> Iterator[Ledger]:
+    """Follow *file* with a ledger that is kept beside it, in a folder of its own."""
+    kept = file.parent / "ledger"
+    kept.mkdir(exist_ok=True)
+    with closing(Ledger(open_store(f"sqlite:///{kept / 'l.db'}"), LIFECYCLE, ENV, [str(file)])) as ledger:
+        yield ledger
+
+
+def append(file: Path, *order_ids: str, end: str = "\n") -> None:
+    with file.open("a") as opened:
+        for order_id in order_ids:
+            opened.write(json.dumps(changed(order_id)) + end)
+
+
+def counted(ledger: Ledger) -> dict[str, int]:
+    totals = ledger._store.totals()
+    found = {str(series[1]): value for series, value in totals.items() if series[0] == names.LEDGER_EVENTS}
+    return {result: value for result, value in found.items() if value}
+
+
+def wait_until(ledger: Ledger, **expected: int) -> None:
+    """Wait for these results, and see that there are no others."""
+    wait_for(lambda: sum(counted(ledger).values()) >= sum(expected.values()))
+    assert counted(ledger) == expected
+
+
+def test_lines_are_read_as_they_come(file: Path) -> None:
+    append(file, "A-1", "A-2")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=2)
+        append(file, "A-3")
+        wait_until(ledger, accepted=3)
+        assert ledger.story("A-3")
+
+
+def test_a_file_that_comes_later_is_read_from_its_beginning(file: Path) -> None:
+    with following(file) as ledger:
+        append(file, "A-1")
+        wait_until(ledger, accepted=1)
+
+
+def test_a_line_without_its_end_waits_for_it(file: Path) -> None:
+    line = json.dumps(changed("A-2"))
+    append(file, "A-1")
+    with file.open("a") as opened:
+        opened.write(line[:30])
+    with following(file) as ledger:
+        wait_until(ledger, accepted=1)
+        with file.open("a") as opened:
+            opened.write(line[30:] + "\n")
+        wait_until(ledger, accepted=2)
+
+
+def test_bad_and_huge_lines_cost_only_themselves(file: Path) -> None:
+    append(file, "A-1")
+    with file.open("a") as opened:
+        opened.write("no json\n")
+        opened.write('{"event_type":"order.status_changed","padding":"' + "x" * (3 * follow.AT_ONCE) + '"}\n')
+    append(file, "A-2")
+    with following(file) as ledger:
+        wait_for(lambda: ledger.story("A-2"))
+        results = counted(ledger)
+        assert results["accepted"] == 2
+        assert results["rejected"] >= 2
+        assert ledger.story("A-1")
+
+
+def test_a_restart_goes_on_where_the_last_commit_was(file: Path) -> None:
+    append(file, "A-1")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=1)
+    append(file, "A-2")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=2)
+
+
+def rename(file: Path) -> None:
+    file.rename(file.with_name(file.name + ".1"))
+
+
+def copy_and_truncate(file: Path) -> None:
+    shutil.copy(file, file.with_name(file.name + ".1"))
+    os.truncate(file, 0)
+
+
+def rename_with_a_date(file: Path) -> None:
+    file.rename(file.with_name("orders-20261121.jsonl"))
+
+
+rotations = pytest.mark.parametrize("rotate", [rename, copy_and_truncate, rename_with_a_date])
+
+
+@rotations
+def test_a_rotated_file_is_read_to_its_end_before_the_new_one(file: Path, rotate: Callable[[Path], None]) -> None:
+    with following(file) as ledger:
+        append(file, "A-1")
+        wait_until(ledger, accepted=1)
+        append(file, "A-2")  # no time to see it before it moves
+        rotate(file)
+        append(file, "A-3")
+        wait_until(ledger, accepted=3)
+
+
+@rotations
+def test_a_file_that_was_rotated_while_nobody_followed_is_read_to_its_end(
+    file: Path, rotate: Callable[[Path], None]
+) -> None:
+    append(file, "A-1")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=1)
+    append(file, "A-2")
+    rotate(file)
+    append(file, "A-3", "A-4", "A-5")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=5)
+
+
+def test_what_its_writer_adds_to_a_renamed_file_is_still_read(file: Path) -> None:
+    append(file, "A-1")
+    with following(file) as ledger, file.open("a") as writer:
+        wait_until(ledger, accepted=1)
+        rename(file)
+        append(file, "B-1")
+        writer.write(json.dumps(changed("A-2")) + "\n")
+        writer.flush()
+        wait_until(ledger, accepted=3)
+
+
+def test_the_unfinished_last_line_of_a_finished_file_is_read(file: Path) -> None:
+    append(file, "A-1")
+    append(file, "A-2", end="")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=1)
+        rename(file)
+        append(file, "B-1")
+        wait_until(ledger, accepted=3)
+
+
+def test_a_deleted_file_is_read_to_its_end(file: Path) -> None:
+    append(file, "A-1")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=1)
+        append(file, "A-2")
+        file.unlink()
+        append(file, "B-1")
+        wait_until(ledger, accepted=3)
+
+
+def test_a_file_truncated_without_a_copy_is_read_anew_and_said_so(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    append(file, "A-1", "A-2")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=2)
+        os.truncate(file, 0)
+        append(file, "A-3", "A-4", "A-5")  # longer than before: its size tells nothing
+        wait_until(ledger, accepted=5)
+    assert "truncated" in caplog.text
+
+
+def test_a_file_of_many_pieces_is_read_whole(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "AT_ONCE", 1000)
+    append(file, *(f"A-{place}" for place in range(100)))
+    with following(file) as ledger:
+        wait_until(ledger, accepted=100)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file_is_named_once_and_tried_again(
+    file: Path, make: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    make(file)
+    with following(file) as ledger:
+        wait_for(lambda: "cannot follow" in caplog.text)
+        looked = time.monotonic() + 0.2
+        wait_for(lambda: time.monotonic() > looked)
+        assert caplog.text.count("cannot follow") == 1
+        file.rmdir() if file.is_dir() else file.unlink()
+        append(file, "A-1")
+        wait_until(ledger, accepted=1)
+
+
+def test_names_with_wildcards_are_names(tmp_path: Path) -> None:
+    file = tmp_path / "[o]*.jsonl"
+    append(file, "A-1")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=1)
+    append(file, "A-2")
+    rename(file)
+    append(file, "A-3")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=3)
+
+
+def test_log_lines_between_the_events_are_passed_over(file: Path) -> None:
+    file.write_text('{"level":"info","event":"started","order_id":"A-1"}\n')
+    append(file, "A-1")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=1)
+
+
+STEPS = st.lists(st.sampled_from(["append", "append", "half", "rename", "copy", "restart", "wait"]), max_size=9)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STEPS)
+def test_appends_rotations_and_restarts_in_any_order_lose_and_double_nothing(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str]
+) -> None:
+    file = tmp_path_factory.mktemp("followed") / "orders.jsonl"
+    append(file, "A-0")
+    written, half = 1, ""
+    ledger_block = following(file)
+    ledger = ledger_block.__enter__()
+
+    def settle() -> None:
+        wait_until(ledger, accepted=written)
+
+    settle()  # a file that was rotated before anybody saw it is nobody's
+    for place, step in enumerate([*steps, "append", "wait"]):
+        if step in ("append", "half"):
+            line = half or json.dumps(changed(f"A-{written}")) + "\n"
+            cut = len(line) // 2 if step == "half" and not half else len(line)
+            with file.open("a") as opened:
+                opened.write(line[:cut])
+            half = line[cut:]
+            written += not half
+        elif step == "wait":
+            settle()
+        elif step == "restart":
+            ledger_block.__exit__(None, None, None)
+            ledger_block = following(file)
+            ledger = ledger_block.__enter__()
+        elif not half:
+            settle()  # two rotations between two looks are one too many for anybody
+            append(file, f"A-{written}")
+            written += 1
+            if step == "rename":
+                file.rename(file.with_name(f"orders.jsonl.{place}"))
+            else:
+                shutil.copy(file, file.with_name(f"orders.jsonl.{place}"))
+                os.truncate(file, 0)
+            append(file, f"A-{written}")
+            written += 1
+    settle()
+    ledger_block.__exit__(None, None, None)

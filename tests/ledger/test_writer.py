@@ -1,0 +1,234 @@
+"""The writer thread: group commit, whatever goes wrong in it, overload, and the sweep."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from otel_orders import names
+from otel_orders.errors import StoreUnavailableError
+from otel_orders.ledger import writer as module
+from otel_orders.ledger.apply import ACCEPTED, DUPLICATE
+from otel_orders.ledger.reading import Reading
+from otel_orders.ledger.store import Batch
+from otel_orders.ledger.store.sqlite import SqliteStore
+from otel_orders.ledger.writer import BROKEN, OverloadedError, Writer
+from tests.ledger.senders import ENV, SECOND, changed
+from tests.ledger.strategies import DAY, LIFECYCLE, PLAN
+from tests.sinks.receiver import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from otel_orders.ledger.store import Received
+
+PATIENCE = 20.0
+"""Seconds to wait for an answer at most."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    with closing(SqliteStore(str(tmp_path / "ledger.db"))) as opened:
+        yield opened
+
+
+@contextmanager
+def writing(store: SqliteStore, on_event: Callable[[Received, str], None] | None = None) -> Iterator[Writer]:
+    with closing(Writer(Batch(store, PLAN), on_event)) as writer:
+        yield writer
+
+
+def reading(*records: dict[str, Any]) -> Reading:
+    found = Reading(LIFECYCLE, ENV, time.time_ns())
+    for record in records:
+        found.take(record)
+    return found
+
+
+def count(store: SqliteStore, result: str) -> int:
+    return store.totals().get((names.LEDGER_EVENTS, result), 0)
+
+
+@contextmanager
+def held(store: SqliteStore) -> Iterator[None]:
+    """Keep the store busy inside the block, as another process would."""
+    with closing(sqlite3.connect(store._path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def spoil(store: SqliteStore, order_id: str) -> None:
+    """Damage the row of *order_id*, so that its next event fails in a way that nobody foresaw."""
+    with closing(sqlite3.connect(store._path, isolation_level=None)) as other:
+        other.execute("UPDATE orders SET state = x'ff' WHERE order_id = ?", (order_id,))
+
+
+def test_senders_that_are_committed_together_get_each_its_own_results(store: SqliteStore) -> None:
+    first = changed("A-1")
+    with writing(store) as writer:
+        with held(store):  # all of them wait for the same commit
+            answers = [
+                writer.submit(reading(first)),
+                writer.submit(reading()),
+                writer.submit(reading(first, changed("B-2", "MYSTERY"), changed("C-3", "SHIPPED", "SUBMITTED"))),
+                writer.submit(reading(changed("D-4", env="prod"))),
+            ]
+        results = [answer.result(PATIENCE) for answer in answers]
+    assert results == [[ACCEPTED], [], [DUPLICATE, "unknown_status", "skipped"], []]
+    assert count(store, "rejected") == 1
+
+
+def test_what_was_answered_is_on_disk(store: SqliteStore) -> None:
+    with writing(store) as writer:
+        writer.submit(reading(changed("A-1"))).result(PATIENCE)
+        with closing(sqlite3.connect(store._path)) as other:
+            assert other.execute("SELECT count(*) FROM orders").fetchall() == [(1,)]
+
+
+def test_closing_writes_what_waits_and_takes_no_more(store: SqliteStore) -> None:
+    with writing(store) as writer:
+        with held(store):
+            answers = [writer.submit(reading(changed(f"A-{place}"))) for place in range(50)]
+            closer = threading.Thread(target=writer.close)
+            closer.start()
+        closer.join(PATIENCE)
+        assert [answer.result(0) for answer in answers] == [[ACCEPTED]] * 50
+        with pytest.raises(OverloadedError, match="closing"):
+            writer.submit(reading())
+    assert not writer.alive
+
+
+def test_notes_are_kept_with_the_events_they_belong_to(store: SqliteStore) -> None:
+    with writing(store) as writer:
+        writer.submit(reading(), {"follow:x": "12"}).result(PATIENCE)
+    assert store.get("follow:x") == "12"
+
+
+def test_a_store_that_does_not_answer_keeps_nothing_says_so_and_is_tried_again(
+    store: SqliteStore,
+) -> None:
+    with writing(store) as writer:
+        store._writer.execute("PRAGMA busy_timeout = 10")
+        record = changed("A-1")
+        with held(store), pytest.raises(StoreUnavailableError, match="locked"):
+            writer.submit(reading(record)).result(PATIENCE)
+        assert writer.submit(reading(record)).result(PATIENCE) == [ACCEPTED]
+        assert writer.waiting == 0
+
+
+def test_an_event_that_fails_unforeseen_costs_no_neighbour(
+    store: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    with writing(store) as writer:
+        writer.submit(reading(changed("bad"))).result(PATIENCE)
+        spoil(store, "bad")
+        with held(store):
+            answers = [
+                writer.submit(reading(changed("before"))),
+                writer.submit(reading(*(changed(f"A-{place}") for place in range(20)), changed("bad")), {"note": "1"}),
+                writer.submit(reading(changed("after"))),
+            ]
+        before, mixed, after = (answer.result(PATIENCE) for answer in answers)
+        assert (before, after) == ([ACCEPTED], [ACCEPTED])
+        assert mixed == [ACCEPTED] * 20 + [BROKEN]
+        assert writer.waiting == 0
+    assert store.get("note") == "1"
+    assert (count(store, ACCEPTED), count(store, "rejected")) == (23, 1)
+    assert "tried apart" in caplog.text
+
+
+def test_a_sender_that_went_away_costs_no_neighbour(store: SqliteStore) -> None:
+    with writing(store) as writer:
+        with held(store):
+            writer.submit(reading(changed("A-1")))
+            gone, stays = writer.submit(reading(changed("B-2"))), writer.submit(reading(changed("C-3")))
+            gone.cancel()
+        assert stays.result(PATIENCE) == [ACCEPTED]
+        assert writer.alive
+        assert writer.waiting == 0
+
+
+def test_a_listener_that_fails_is_left_out_and_costs_nothing(
+    store: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    def closed_terminal(received: Received, result: str) -> None:
+        shown.append((received.order_id, result))
+        raise BrokenPipeError
+
+    shown: list[tuple[str, str]] = []
+    with writing(store, closed_terminal) as writer:
+        for order_id in ("A-1", "B-2"):
+            assert writer.submit(reading(changed(order_id))).result(PATIENCE) == [ACCEPTED]
+    assert shown == [("A-1", ACCEPTED)]
+    assert "not shown any more" in caplog.text
+
+
+def test_beyond_what_may_wait_senders_are_told_to_come_back(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 10)
+    with writing(store) as writer:
+        with held(store):
+            big = writer.submit(reading(*(changed(f"A-{place}") for place in range(30))))  # alone, it may be larger
+            with pytest.raises(OverloadedError, match="30 events wait"):
+                writer.submit(reading(changed("B-2")))
+            with pytest.raises(OverloadedError):
+                writer.submit(reading())
+        assert big.result(PATIENCE) == [ACCEPTED] * 30
+        assert writer.submit(reading(changed("B-2"))).result(PATIENCE) == [ACCEPTED]
+
+
+def test_an_order_is_found_stuck_soon_after_its_deadline(store: SqliteStore) -> None:
+    almost = time.time_ns() - DAY + SECOND // 2  # INITIATED is stuck after a day
+    with writing(store) as writer:
+        writer.submit(reading(changed("A-1", occurred_at=almost))).result(PATIENCE)
+        started = time.monotonic()
+        wait_for(lambda: store.totals().get((names.STUCK, "INITIATED")))
+        assert time.monotonic() - started < 5
+
+
+def test_more_stuck_orders_than_one_sweep_takes_are_all_found(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SWEPT_AT_ONCE", 3)
+    with writing(store) as writer:
+        old = time.time_ns() - 2 * DAY
+        writer.submit(reading(*(changed(f"A-{place}", occurred_at=old) for place in range(20)))).result(PATIENCE)
+        wait_for(lambda: store.totals().get((names.STUCK, "INITIATED")) == 20)
+
+
+def test_a_sweep_that_fails_is_tried_again(store: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+    with writing(store) as writer:
+        store._writer.execute("PRAGMA busy_timeout = 10")
+        with held(store):
+            wait_for(lambda: "sweep failed" in caplog.text)
+        before = writer.swept_at
+        wait_for(lambda: writer.swept_at > before)
+        assert writer.alive
+
+
+def test_many_threads_may_submit(store: SqliteStore) -> None:
+    answers: list[list[str]] = []
+    shared = changed("shared")
+
+    def send(sender: int) -> None:
+        answers.extend(
+            writer.submit(reading(changed(f"{sender}-{place}"), shared)).result(PATIENCE) for place in range(20)
+        )
+
+    with writing(store) as writer:
+        threads = [threading.Thread(target=send, args=[sender]) for sender in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert [own for own, _ in answers] == [ACCEPTED] * 160
+    assert sorted(result for _, result in answers) == [ACCEPTED] + [DUPLICATE] * 159
+    assert (count(store, ACCEPTED), count(store, DUPLICATE)) == (161, 159)
