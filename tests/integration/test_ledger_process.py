@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from prometheus_client.parser import text_string_to_metric_families
 
 import otel_orders
@@ -23,6 +25,7 @@ from otel_orders import names
 from tests.integration.processes import LIFECYCLE, running, started
 from tests.ledger import senders
 from tests.ledger.senders import SECOND, changed, walk
+from tests.sinks.memory import added
 from tests.sinks.receiver import wait_for
 
 if TYPE_CHECKING:
@@ -173,14 +176,13 @@ def test_real_exporters_deliver_a_services_events(
         monkeypatch.setenv("OTEL_ORDERS_ENV", "test")
         monkeypatch.setenv("OTEL_ORDERS_JSON_LINES", str(written) if lines else "none")
         monkeypatch.setenv("OTEL_ORDERS_HEARTBEAT", "100ms")
-        otel_orders.configure(service="shop-api")
-        try:
+        with added(SimpleSpanProcessor(OTLPSpanExporter())):  # the application's own provider sends its spans
+            otel_orders.configure(service="shop-api")
             otel_orders.record("A-1", "INITIATED", partner_id="acme")
             with otel_orders.transition_context("A-1", "FILE_UPLOADED") as move:
                 move.from_status = "INITIATED"
             with pytest.raises(ValueError, match="broken"):
                 _fail_to_submit("A-1")
-        finally:
             otel_orders.shutdown()
         wait_for(lambda: _value(client, "otel_orders_ledger_events_total", result="accepted") == 3)
         # Each event came as a span, as a log record and, with a file, as a line.
