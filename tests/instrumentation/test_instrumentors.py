@@ -43,18 +43,9 @@ def test_an_entry_point_instruments_its_client_and_puts_the_original_back(name: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("disabled", "found"), [("", True), ("otel_orders_pika,otel_orders_aio_pika", False)])
-def test_opentelemetry_instrument_finds_ours_unless_they_are_disabled(
-    tmp_path: Path, disabled: str, *, found: bool
-) -> None:
-    """Installed under another name beside the package, so that the test needs no installation of its own."""
-    installed = tmp_path / "otel_orders_seen-1.dist-info"
-    installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: otel-orders-seen\nVersion: 1\n")
-    entries = "".join(f"{name} = {target}\n" for name, target in DECLARED.items())
-    (installed / "entry_points.txt").write_text(f"[{GROUP}]\n{entries}")
+def test_opentelemetry_instrument_finds_ours_unless_they_are_disabled(disabled: str, *, found: bool) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     environment |= {
-        "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT))),
         "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": f"{disabled},pika,aio-pika,httpx".strip(","),
         "OTEL_TRACES_EXPORTER": "none",
         "OTEL_METRICS_EXPORTER": "none",
