@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from otel_orders.cli.ledger import tune_garbage_collection
 from otel_orders.ledger import ingest
 from otel_orders.ledger.model import Plan
 from otel_orders.ledger.reading import Reading
@@ -144,6 +145,7 @@ def ingest_sqlite(name: str, budget: float) -> Figure:
     with tempfile.TemporaryDirectory(dir=made.parent) as folder:
         store = SqliteStore(shutil.copy(made, folder))
         batch = Batch(store, plan)
+        tune_garbage_collection()  # as `otel-orders ledger` does
         with closing(hand_store(Orders(count), Path(folder) / "by_hand.db")) as connection:
             pairs = [
                 (seconds_of(lambda: kept(batch, plan, bodies)), seconds_of(lambda: by_hand(connection, bodies)))  # noqa: B023 - run at once
