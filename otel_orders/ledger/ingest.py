@@ -7,7 +7,7 @@ the record that is wrong.
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from google.protobuf.json_format import ParseDict, ParseError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
     from otel_orders.ledger.reading import Reading
+
+R = TypeVar("R", bound=Message)
 
 MAX_LINE = 1_000_000
 """Longest line of JSON that is read, in bytes."""
@@ -100,19 +102,19 @@ def value_of(value: AnyValue) -> Any:
 
 def decode_logs(body: bytes, reading: Reading, *, json: bool) -> ExportLogsServiceRequest:
     """Decode an OTLP logs request.  Raises EventError where nothing can be decoded."""
-    request = ExportLogsServiceRequest()
-    if json:
-        _fill(request, _json_object(body), ("resourceLogs", "scopeLogs", "logRecords"), reading)
-    else:
-        _parse(request, body)
-    return request
+    path = ("resourceLogs", "scopeLogs", "logRecords")
+    return _decoded(ExportLogsServiceRequest(), body, path, reading, json=json)
 
 
 def decode_spans(body: bytes, reading: Reading, *, json: bool) -> ExportTraceServiceRequest:
     """Decode an OTLP trace request.  Raises EventError where nothing can be decoded."""
-    request = ExportTraceServiceRequest()
+    path = ("resourceSpans", "scopeSpans", "spans")
+    return _decoded(ExportTraceServiceRequest(), body, path, reading, json=json)
+
+
+def _decoded(request: R, body: bytes, path: tuple[str, ...], reading: Reading, *, json: bool) -> R:
     if json:
-        _fill(request, _json_object(body), ("resourceSpans", "scopeSpans", "spans"), reading)
+        _fill(request, _json_object(body), path, reading)
     else:
         _parse(request, body)
     return request
