@@ -2,12 +2,13 @@
 
 Publishing is confirmed and mandatory: a message that the broker did not take, or could not route, is an error here
 and not a lost order.  A message is acknowledged after the work; one that can never succeed goes to the dead letters.
-Knows nothing of telemetry: otel_orders instruments the client library itself.
+otel_orders instruments the client library itself; what it cannot know is which messages are worked on together.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import aio_pika
@@ -16,6 +17,7 @@ import structlog
 from examples.order_pipeline import topology
 from examples.order_pipeline.messages import EXCHANGE, OrderMessage, decode
 from examples.order_pipeline.retry import RETRY_AFTER, BrokerUnavailableError, is_passing
+from otel_orders.instrumentation.batches import batch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -73,12 +75,42 @@ class Broker:
     async def consume(self, queue: str, kind: type[M], work: Callable[[M], Awaitable[None]]) -> None:
         """Call *work* with each message of *queue*, decoded as *kind*."""
 
+        async def settle(message: AbstractIncomingMessage) -> None:
+            await _settle(message, kind, work)
+
+        await self._subscribe(queue, settle)
+
+    async def consume_together(self, queue: str, kind: type[M], work: Callable[[M], Awaitable[None]]) -> None:
+        """Do the same with messages that come in bursts: those that came while *work* was busy are one batch.
+
+        A batch has one span, linked to all its messages; each is worked on in its own order, and settled by itself.
+        """
+        waiting: list[AbstractIncomingMessage] = []
+        one_at_a_time = asyncio.Lock()
+
+        async def settle_all() -> None:
+            together = waiting.copy()
+            waiting.clear()
+            with batch(together, queue) as each:
+                for message in each:
+                    await _settle(message, kind, work)
+
+        async def take(message: AbstractIncomingMessage) -> None:
+            waiting.append(message)
+            async with one_at_a_time:
+                if waiting:  # else the batch before had this message too
+                    # Not in our context: that is the message's, and the batch belongs to all of them.
+                    await asyncio.create_task(settle_all(), context=Context())
+
+        await self._subscribe(queue, take)
+
+    async def _subscribe(self, queue: str, settle: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
         async def on_message(message: AbstractIncomingMessage) -> None:
             task = asyncio.current_task()
             assert task is not None
             self._working.add(task)
             try:
-                await _settle(message, kind, work)
+                await settle(message)
             finally:
                 self._working.discard(task)
 

@@ -1,11 +1,13 @@
-"""Whether a message that failed should be tried again, or can never succeed."""
+"""Whether what failed should be tried again, or can never succeed.  How often a message is tried: see topology.py."""
 
 from __future__ import annotations
+
+import os
 
 import httpx
 import pika.exceptions
 
-RETRY_AFTER = 1.0
+RETRY_AFTER = float(os.environ.get("RETRY_AFTER_SECONDS", "1"))
 """Seconds before a message goes back to its queue because somebody else failed."""
 
 

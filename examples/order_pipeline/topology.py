@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 DEAD_LETTER_EXCHANGE = "orders.dead"
 DEAD_LETTER_QUEUE = "orders.dead-letters"
-QUEUE_ARGUMENTS = {"x-dead-letter-exchange": DEAD_LETTER_EXCHANGE}
+MOST_RETRIES = 20
+"""How often a message comes back before the broker takes it for one that can never succeed."""
+QUEUE_ARGUMENTS = {
+    "x-queue-type": "quorum",  # counts deliveries: the retry attempt is on the consumer's span, whoever failed before
+    "x-delivery-limit": MOST_RETRIES,
+    "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE,
+}
 OWN_LIFECYCLE = Path(__file__).with_name("lifecycle.yaml")
 
 

@@ -1,7 +1,8 @@
 """The B2B entry: a partner sends a batch of orders with its API key; each goes to the shop like any other.
 
-All of the instrumentation is ``configure``, ``add_middleware`` and one ``order_context``: it names order and partner,
-and from there both travel with every request and message, through every service.
+All of the instrumentation is ``configure``, ``add_middleware`` and ``order_context``: it names order and partner, and
+from there both travel with every request and message, through every service.  Partners are not trusted: what their
+requests say about traces and orders is not believed.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 import otel_orders
 from examples.order_pipeline import serving
+from examples.order_pipeline.b2b.notices import Notices
 from examples.order_pipeline.b2b.partners import Partner, Partners
 from examples.order_pipeline.b2b.store import Received, order_id_for
+from examples.order_pipeline.messages import OrderShipped
+from examples.order_pipeline.messaging import Broker
 from otel_orders.instrumentation.asgi import OrderMiddleware
+from otel_orders.instrumentation.audience import by_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -76,6 +81,20 @@ async def batch(request: Request, _known: Annotated[Partner, Depends(partner)]) 
         raise HTTPException(422, error.errors(include_url=False, include_input=False, include_context=False)) from None
 
 
+@routes.get("/orders/{order_id}")
+async def show(order_id: str, request: Request, sender: Annotated[Partner, Depends(partner)]) -> Outcome:
+    """Show an order to the partner that sent it.  X-Order-Ref on the answer is what support can be asked about."""
+    sent = request.state.received.find(order_id)
+    if sent is None or sent.partner_id != sender.partner_id:
+        raise HTTPException(404, "there is no such order")
+    with otel_orders.order_context(order_id, partner_id=sender.partner_id):
+        try:
+            answer = (await request.state.shop.get(f"/orders/{order_id}")).raise_for_status()
+        except httpx.HTTPError:
+            raise HTTPException(502, "the shop does not answer; try again later") from None
+    return Outcome(reference=sent.reference, order_id=order_id, status=answer.json()["status"])
+
+
 @routes.post("/batches")
 async def order(
     request: Request, sender: Annotated[Partner, Depends(partner)], sent: Annotated[Batch, Depends(batch)]
@@ -112,17 +131,23 @@ async def place(shop: httpx.AsyncClient, partner_id: str, wanted: BatchOrder) ->
     return outcome
 
 
-def create_app(database: Path, shop_url: str, partners: Partners) -> FastAPI:
+def create_app(database: Path, amqp_url: str, shop_url: str, partners: Partners) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
         received = Received(database)
-        async with httpx.AsyncClient(base_url=shop_url, timeout=30) as shop:
+        async with (
+            httpx.AsyncClient(base_url=shop_url, timeout=30) as shop,
+            httpx.AsyncClient(timeout=10) as web,
+            Broker(amqp_url) as broker,
+        ):
+            await broker.consume("b2b.shipped", OrderShipped, Notices(received, partners, web).tell)
             yield {"received": received, "shop": shop, "partners": partners}
         received.disconnect()
 
     app = FastAPI(title="B2B", lifespan=lifespan)
     app.include_router(routes)
-    app.add_middleware(OrderMiddleware)
+    partners_api = by_path("/batches", "/orders/")  # what is below is for the world; /metrics and /healthz are for us
+    app.add_middleware(OrderMiddleware, audience=partners_api, order_id="path:order_id", order_ref=True)
     return app
 
 
@@ -131,7 +156,8 @@ def main() -> None:
     runtime = otel_orders.configure(service="b2b-api")
     try:
         partners = Partners.from_json(serving.setting("B2B_PARTNERS"))
-        serving.serve(create_app(options.database, serving.setting("SHOP_URL"), partners), options)
+        amqp_url, shop_url = serving.setting("AMQP_URL"), serving.setting("SHOP_URL")
+        serving.serve(create_app(options.database, amqp_url, shop_url, partners), options)
     finally:
         runtime.shutdown()
 

@@ -1,4 +1,4 @@
-"""Who the partners are: their keys and quotas, from the environment.  Keeps only digests of the keys."""
+"""Who the partners are: their keys, quotas and webhooks, from the environment.  Keeps only digests of the keys."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class Partner(msgspec.Struct, frozen=True):
 
 
 class Contract(Partner, frozen=True):
-    """A partner and its key, as the environment names them."""
+    """A partner and its key, as the environment names them.  webhook: the URL that is told what becomes of orders."""
 
     key: Annotated[str, msgspec.Meta(min_length=16)]
+    webhook: str | None = None
 
 
 class Partners:
@@ -27,10 +28,11 @@ class Partners:
 
     def __init__(self, contracts: list[Contract]) -> None:
         self._by_digest = {_digest(known.key): Partner(known.partner_id, known.daily_quota) for known in contracts}
+        self._webhooks = {known.partner_id: known.webhook for known in contracts}
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read ``[{"partner_id": ..., "daily_quota": ..., "key": ...}]``.  Raises msgspec.DecodeError."""
+        """Read a list of contracts, where only webhook may be left out.  Raises msgspec.DecodeError."""
         return cls(msgspec.json.decode(text, type=list[Contract]))
 
     def find(self, key: str) -> Partner | None:
@@ -40,6 +42,10 @@ class Partners:
             if hmac.compare_digest(given, digest):
                 found = partner
         return found
+
+    def webhook(self, partner_id: str) -> str | None:
+        """Return the URL that the partner wants to be told at, None for none."""
+        return self._webhooks.get(partner_id)
 
 
 def _digest(key: str) -> bytes:

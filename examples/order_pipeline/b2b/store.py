@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from examples.order_pipeline.database import Database
 
@@ -15,6 +15,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (
     partner_id TEXT NOT NULL,
     reference  TEXT NOT NULL,
+    order_id   TEXT NOT NULL UNIQUE,
     day        TEXT NOT NULL,
     PRIMARY KEY (partner_id, reference)
 );
@@ -25,6 +26,13 @@ CREATE INDEX IF NOT EXISTS orders_of_a_day ON orders (partner_id, day);
 def order_id_for(partner_id: str, reference: str) -> str:
     """Return the order id: always the same for a partner's reference, so that a repeated batch orders nothing twice."""
     return hashlib.sha256(f"{partner_id}\n{reference}".encode()).hexdigest()[:12]
+
+
+class Sent(NamedTuple):
+    """An order as the partner knows it."""
+
+    partner_id: str
+    reference: str
 
 
 class Received:
@@ -42,7 +50,8 @@ class Received:
         connection = self._database.connection
         with connection:
             connection.executemany(
-                "INSERT OR IGNORE INTO orders VALUES (?, ?, ?)", [(partner_id, name, day) for name in references]
+                "INSERT OR IGNORE INTO orders VALUES (?, ?, ?, ?)",
+                [(partner_id, name, order_id_for(partner_id, name), day) for name in references],
             )
             (count,) = connection.execute(
                 "SELECT count(*) FROM orders WHERE partner_id = ? AND day = ?", (partner_id, day)
@@ -50,3 +59,8 @@ class Received:
             if count > quota:
                 connection.rollback()
         return bool(count <= quota)
+
+    def find(self, order_id: str) -> Sent | None:
+        """Return the order, None where no partner sent it."""
+        row = self._database.row("SELECT partner_id, reference FROM orders WHERE order_id = ?", order_id)
+        return Sent(*row) if row else None

@@ -37,13 +37,13 @@ def create_app(database: Path, amqp_url: str) -> FastAPI:
         async with Broker(amqp_url) as broker:
             approval = Approval(orders, broker)
             await broker.consume("crm.priced", OrderPriced, approval.approve)
-            await broker.consume("crm.shipped", OrderShipped, approval.close)
+            await broker.consume_together("crm.shipped", OrderShipped, approval.close)
             yield {"orders": orders}
         orders.disconnect()
 
     app = FastAPI(title="CRM", lifespan=lifespan)
     app.include_router(routes)
-    app.add_middleware(OrderMiddleware)
+    app.add_middleware(OrderMiddleware, order_id="path:order_id")
     return app
 
 

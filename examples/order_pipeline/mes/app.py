@@ -45,7 +45,7 @@ def create_app(database: Path, amqp_url: str, legacy_mes_url: str) -> FastAPI:
 
     app = FastAPI(title="MES", lifespan=lifespan)
     app.include_router(routes)
-    app.add_middleware(OrderMiddleware)
+    app.add_middleware(OrderMiddleware, order_id="path:order_id")
     return app
 
 

@@ -115,6 +115,9 @@ def main() -> None:
     amqp_url, shop_url = serving.setting("AMQP_URL"), serving.setting("SHOP_URL")
     quotes = Quotes(options.database)
     topology.declare(amqp_url)
+    if runtime.metrics_address is not None:
+        host, port = runtime.metrics_address
+        serving.announce(f"http://{host}:{port}", options.address_file)
     with httpx.Client(base_url=shop_url, timeout=30) as shop:
         worker = Worker(quotes, shop)
         signal.signal(signal.SIGTERM, worker.stop)

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import httpx
 from rich.console import Console
 
-from examples.order_pipeline.scenarios import screen
+from examples.order_pipeline.scenarios import screen, support
 from examples.order_pipeline.scenarios.broker import BrokerUnavailable, broker
 from examples.order_pipeline.scenarios.corner import own_corner
+from examples.order_pipeline.scenarios.partner_server import partner_server
 from examples.order_pipeline.scenarios.pipeline import LIFECYCLE, Pipeline
 from examples.order_pipeline.scenarios.play import play
 from examples.order_pipeline.scenarios.processes import ServiceFailedError, Services
@@ -31,6 +32,9 @@ from examples.order_pipeline.scenarios.verdict import Sent, mistakes, pricing_se
 from otel_orders.lifecycle import load_lifecycle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from examples.order_pipeline.scenarios.partner_server import PartnerServer
     from examples.order_pipeline.scenarios.processes import Service
 
 SETTLE_WITHIN = 45.0
@@ -71,11 +75,13 @@ def run(console: Console, *, keep: bool) -> int:
         amqp_url = stack.enter_context(own_corner(rabbitmq))
         services = stack.enter_context(Services(folder, _settings(folder)))
         ledger_url = start_ledger(services, folder).address()
-        pipeline = Pipeline(services, folder, amqp_url, OTEL_EXPORTER_OTLP_ENDPOINT=ledger_url)
+        partner = stack.enter_context(partner_server())
+        pipeline = Pipeline(services, folder, amqp_url, partner.url, OTEL_EXPORTER_OTLP_ENDPOINT=ledger_url)
         ledger = stack.enter_context(httpx.Client(base_url=ledger_url, timeout=10, trust_env=False))
         sent = play(console.print, pipeline, amqp_url)
         seen = settle(ledger, sent)
         show(console, sent, seen)
+        seen.wrong.extend(show_support(console, pipeline, partner, sent, store_url(folder)))
         where = addresses(pipeline, folder, ledger_url, sent.lost, rabbitmq.management_url)
         console.print(where, highlight=False, soft_wrap=True)
         status = judge(console, sent, seen, services)
@@ -93,11 +99,16 @@ def start_ledger(services: Services, folder: Path) -> Service:
         "otel_orders.cli",
         "ledger",
         *("--lifecycle", LIFECYCLE),
-        *("--store", f"sqlite:///{folder / 'ledger.db'}"),
+        *("--store", store_url(folder)),
         *("--port", "0"),
         *("--url-file", folder / "ledger.address"),
         *("--follow", folder / "legacy-mes.jsonl"),
     )
+
+
+def store_url(folder: Path) -> str:
+    """Return where the ledger keeps what it knows."""
+    return f"sqlite:///{folder / 'ledger.db'}"
 
 
 def settle(ledger: httpx.Client, sent: Sent) -> Seen:
@@ -127,9 +138,22 @@ def show(console: Console, sent: Sent, seen: Seen) -> None:
     console.print(f"The slow one: order {sent.slow} took {slow} to price, the good one {usual}.")
 
 
+def show_support(console: Console, pipeline: Pipeline, partner: PartnerServer, sent: Sent, store: str) -> Iterator[str]:
+    """Show how support finds the order that a partner asks about by its reference; yield what is wrong."""
+    order_id, partner_id = next(iter(sent.partner_of.items()))
+    with pipeline.client("b2b-api") as b2b:
+        reference = support.order_ref(b2b, pipeline.keys[partner_id], order_id)
+    found = support.resolve(reference, store, pipeline.pseudonym_key)
+    console.print(f"{partner_id} asks about {reference}; `otel-orders resolve` says it is order {found or 'none'}.")
+    if found != order_id:
+        yield f"{reference} was resolved to {found or 'no order'}, expected {order_id}"
+    if len(partner.notices) != len(sent.partner_of):
+        yield f"partners were told of {len(partner.notices)} parcels, expected {len(sent.partner_of)}"
+
+
 def addresses(pipeline: Pipeline, folder: Path, ledger_url: str, order_id: str, management_url: str | None) -> str:
     """Say where everything is."""
-    instrumented = {name: address for name, address in pipeline.addresses.items() if name.endswith("-api")}
+    instrumented = {name: address for name, address in pipeline.addresses.items() if name != "legacy-mes"}
     lines = [
         "",
         f"Web:      {ledger_url}/ (the board), {ledger_url}/orders/{order_id} (the stuck order)",

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from examples.order_pipeline.scenarios import partner_server
+from examples.order_pipeline.shop import PUBLIC_HOST
+
 if TYPE_CHECKING:
     from examples.order_pipeline.scenarios.processes import Service, Services
 
@@ -21,28 +24,39 @@ QUOTAS = {"acme": 50, "globex": 50}
 class Pipeline:
     """The running services: their addresses, and the partners' keys, which are new for each run.
 
-    environment: more settings for each service.  The pricing workers are started later, so that a scenario can do
-    something to the messages that wait for them.
+    webhook: the URL at which the partners want to be told.  environment: more settings for each service.  The pricing
+    workers are started later, so that a scenario can do something to the messages that wait for them.
     """
 
-    def __init__(self, services: Services, folder: Path, amqp_url: str, **environment: str) -> None:
+    def __init__(
+        self, services: Services, folder: Path, amqp_url: str, webhook: str | None = None, **environment: str
+    ) -> None:
         self._services = services
         self._folder = folder
         self._environment = {"AMQP_URL": amqp_url, **environment}
         self.journal = folder / "legacy-mes.jsonl"
         self.keys = {partner_id: secrets.token_urlsafe(24) for partner_id in QUOTAS}
+        self.pseudonym_key = secrets.token_urlsafe(24)
+        self._webhook = webhook
         self.addresses = self._start()
 
     def start_pricing_workers(self, count: int) -> list[Service]:
         """Start *count* workers, which share one database."""
         module, arguments = f"{PACKAGE}.pricing.worker", ("--database", self._folder / "pricing.db")
-        environment = {**self._environment, "SHOP_URL": self.addresses["shop-api"]}
+        # A worker serves nothing but its metrics: on a port of the toolkit's, any free one.
+        settings = {"SHOP_URL": self.addresses["shop-api"], "OTEL_EXPORTER_PROMETHEUS_PORT": "0"}
         names = [f"pricing-worker-{number}" for number in range(1, count + 1)]
-        return [self._services.start(name, module, *arguments, **environment) for name in names]
+        return [self._start_one(name, module, *arguments, **settings) for name in names]
 
     def client(self, name: str) -> httpx.Client:
         """Return a client for the service of that name."""
         return httpx.Client(base_url=self.addresses[name], timeout=30, trust_env=False)
+
+    def customer(self) -> httpx.Client:
+        """Return a client for the shop as a customer has one, who comes by its public name."""
+        return httpx.Client(
+            base_url=self.addresses["shop-api"], headers={"Host": PUBLIC_HOST}, timeout=30, trust_env=False
+        )
 
     def _start(self) -> dict[str, str]:
         """Start those that need nobody first, all at once, then those that must know where the others are."""
@@ -50,17 +64,32 @@ class Pipeline:
         shop = self._start_api("shop-api", f"{PACKAGE}.shop.app")
         crm = self._start_api("crm-api", f"{PACKAGE}.crm.app")
         mes = self._start_api("mes-api", f"{PACKAGE}.mes.app", LEGACY_MES_URL=terminal.address())
-        b2b = self._start_api("b2b-api", f"{PACKAGE}.b2b.app", SHOP_URL=shop.address(), B2B_PARTNERS=self._partners())
+        b2b = self._start_api(
+            "b2b-api",
+            f"{PACKAGE}.b2b.app",
+            SHOP_URL=shop.address(),
+            B2B_PARTNERS=self._partners(),
+            OTEL_ORDERS_PSEUDONYM_HOSTS=partner_server.HOST,
+            OTEL_ORDERS_PSEUDONYM_KEY=self.pseudonym_key,
+        )
         return {service.name: service.address() for service in (shop, b2b, crm, mes, terminal)}
 
     def _start_api(self, name: str, module: str, *arguments: str | Path, **environment: str) -> Service:
         files = arguments or ("--database", self._folder / f"{name}.db")
+        return self._start_one(name, module, *files, **environment)
+
+    def _start_one(self, name: str, module: str, *arguments: str | Path, **environment: str) -> Service:
         address = ("--address-file", self._folder / f"{name}.address")
-        return self._services.start(name, module, *files, *address, **self._environment, **environment)
+        return self._services.start(name, module, *arguments, *address, **self._environment, **environment)
 
     def _partners(self) -> str:
         contracts = [
-            {"partner_id": partner_id, "daily_quota": quota, "key": self.keys[partner_id]}
+            {
+                "partner_id": partner_id,
+                "daily_quota": quota,
+                "key": self.keys[partner_id],
+                "webhook": self._webhook,
+            }
             for partner_id, quota in QUOTAS.items()
         ]
         return json.dumps(contracts)

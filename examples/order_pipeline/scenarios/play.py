@@ -21,11 +21,11 @@ FINE_RING = (500, 600)
 def play(say: Callable[[str], object], pipeline: Pipeline, amqp_url: str) -> Sent:
     """Send the orders; *say* what is done.  Starts the pricing workers, once the lost message is gone."""
     ring = models.stl(models.ring())
-    with pipeline.client("shop-api") as shop, pipeline.client("b2b-api") as b2b:
+    with pipeline.customer() as shop, pipeline.client("b2b-api") as b2b:
         lost = customers.order_from_shop(shop, ring)
         trouble.lose_message(amqp_url, "pricing.requests", lost)
         say(f"  the message of order {lost} was taken from its queue and dropped")
-        pipeline.start_pricing_workers(2)
+        workers = pipeline.start_pricing_workers(2)
         slow = customers.order_from_shop(shop, models.stl(models.ring(*FINE_RING)))
         say(f"  the model of order {slow} has 600,000 triangles")
         rejected = customers.order_from_shop(shop, models.stl(models.broken_ring()))
@@ -37,4 +37,5 @@ def play(say: Callable[[str], object], pipeline: Pipeline, amqp_url: str) -> Sen
             for order_id in customers.order_batch(b2b, key, [ring] * BATCH)
         }
         say(f"  {len(retail)} more orders through the shop, {len(partner_of)} through the B2B entry")
+    pipeline.addresses |= {worker.name: worker.address() for worker in workers}
     return Sent([slow, *retail, *partner_of], partner_of, slow, rejected, lost)

@@ -40,6 +40,7 @@ class Service:
         self.name = name
         self.log = folder / f"{name}.log"
         self.address_file = folder / f"{name}.address"
+        self.address_file.unlink(missing_ok=True)  # of an earlier process of this name
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,

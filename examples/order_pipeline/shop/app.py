@@ -19,8 +19,10 @@ from examples.order_pipeline import serving
 from examples.order_pipeline.messages import PricingRequested
 from examples.order_pipeline.messaging import Broker
 from examples.order_pipeline.retry import BrokerUnavailableError
+from examples.order_pipeline.shop import PUBLIC_HOST
 from examples.order_pipeline.shop.store import NotFoundError, Order, Orders
 from otel_orders.instrumentation.asgi import OrderMiddleware
+from otel_orders.instrumentation.audience import by_host
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -161,7 +163,7 @@ def create_app(database: Path, amqp_url: str) -> FastAPI:
     app.include_router(routes)
     app.add_exception_handler(NotFoundError, not_found)
     app.add_exception_handler(BrokerUnavailableError, try_again_later)
-    app.add_middleware(OrderMiddleware)
+    app.add_middleware(OrderMiddleware, audience=by_host(PUBLIC_HOST))
     return app
 
 
