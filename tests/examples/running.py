@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from examples.order_pipeline.scenarios.models import ring, stl
+from tests.sinks.receiver import attributes as told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,19 +16,23 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from examples.order_pipeline.scenarios.partner_server import PartnerServer
     from examples.order_pipeline.scenarios.pipeline import Pipeline
     from examples.order_pipeline.scenarios.processes import Service
+    from tests.sinks.receiver import Received
 
 
 class Running(NamedTuple):
-    """The pipeline, clients for it, and what its services recorded."""
+    """The pipeline, clients for it, and what its services recorded.  received: the spans that they sent."""
 
     pipeline: Pipeline
     workers: list[Service]
     shop: httpx.Client
     b2b: httpx.Client
+    partner: PartnerServer
     channel: Any
     events_file: Path
+    received: Received
 
     def events(self, order_id: str) -> list[dict[str, Any]]:
         """Return what was recorded about the order, the legacy MES included, oldest first."""
@@ -40,6 +46,20 @@ class Running(NamedTuple):
 
     def wait_for(self, order_id: str, status: str) -> None:
         eventually(lambda: status in self.statuses(order_id))
+
+    def spans(self, name: str, **attributes: object) -> list[Any]:
+        """Return the spans of that name that have *attributes*, in which two underscores stand for a dot."""
+        wanted = {key.replace("__", "."): value for key, value in attributes.items()}.items()
+        return [span for span in self.received.spans if span.name == name and wanted <= told(span).items()]
+
+    def order_of_partner(self, partner_id: str, reference: str) -> str:
+        """Order as a partner; return the order id."""
+        ring_model = base64.b64encode(stl(ring())).decode()
+        order = {"reference": reference, "material": "gold-750", "model": ring_model}
+        key = {"X-API-Key": self.pipeline.keys[partner_id]}
+        (outcome,) = self.b2b.post("/batches", json={"orders": [order]}, headers=key).raise_for_status().json()
+        order_id: str = outcome["order_id"]
+        return order_id
 
     def create(self) -> str:
         created = self.shop.post("/orders", json={"material": "silver-925"}).raise_for_status()

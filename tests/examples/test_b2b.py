@@ -95,11 +95,18 @@ def test_a_batch_that_makes_no_sense_is_refused(running: Running, orders: dict[s
     assert send(running, "acme", orders).status_code == 422
 
 
-def test_a_shop_that_does_not_answer_is_no_reason_to_lose_a_batch(tmp_path: Path) -> None:
+@pytest.mark.broker
+def test_a_shop_that_does_not_answer_is_no_reason_to_lose_a_batch(tmp_path: Path, vhost_url: str) -> None:
     key = "a key that is long enough"
     partners = f'[{{"partner_id": "acme", "daily_quota": 1, "key": "{key}"}}]'
     address_file = tmp_path / "b2b.address"
-    with Services(tmp_path, {"SHOP_URL": "http://127.0.0.1:1", "B2B_PARTNERS": partners}) as services:
+    environment = {
+        "AMQP_URL": vhost_url,
+        "SHOP_URL": "http://127.0.0.1:1",
+        "B2B_PARTNERS": partners,
+        "OTEL_ORDERS_PSEUDONYM_KEY": "a key of the test's own",
+    }
+    with Services(tmp_path, environment) as services:
         b2b = services.start(
             "b2b", f"{PACKAGE}.b2b.app", "--address-file", address_file, "--database", tmp_path / "b2b.db"
         )

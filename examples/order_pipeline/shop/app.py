@@ -159,7 +159,7 @@ def create_app(database: Path, amqp_url: str) -> FastAPI:
             yield {"orders": orders, "broker": broker}
         orders.disconnect()
 
-    app = FastAPI(title="Shop", lifespan=lifespan)
+    app = FastAPI(title="Shop", lifespan=lifespan, telemetry=serving.NO_OTHER_TELEMETRY)
     app.include_router(routes)
     app.add_exception_handler(NotFoundError, not_found)
     app.add_exception_handler(BrokerUnavailableError, try_again_later)
