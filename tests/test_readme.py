@@ -5,14 +5,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
 
 import otel_orders
 from otel_orders import names
 from otel_orders.lifecycle import load_lifecycle
 from otel_orders.testing import captured_events
+from tests.promised import README, promised
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
 OURS = re.compile(r"OTEL_ORDERS_[A-Z_]+")
 
 
@@ -51,6 +57,21 @@ def test_every_metric_of_the_ledger_that_the_readme_names_exists() -> None:
     named = set(re.findall(r"`((?:otel_)?orders?_[a-z_]+)", table)) - {"order_id"}
     assert named
     assert named <= known
+
+
+def test_every_metric_of_a_service_is_in_the_table_with_its_labels_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_ORDERS_JSON_LINES", "none")
+    registry = CollectorRegistry()
+    runtime = otel_orders.configure("mes-api", registry=registry)
+    made = {
+        name: set(vars(metric)["_labelnames"]) for metric, all_ in registry._collector_to_names.items() for name in all_
+    }
+    count = len(registry._collector_to_names)
+    runtime.shutdown()
+    assert len(promised()) == count
+    assert promised().items() <= made.items()
 
 
 def test_the_demo_output_shows_the_statuses_of_the_lifecycle_in_order() -> None:

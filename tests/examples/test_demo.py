@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from otel_orders import names
+from tests.promised import label_names, promised, scraped
+
 if TYPE_CHECKING:
     from examples.order_pipeline.scenarios.broker import Broker
 
@@ -21,6 +24,8 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 DEMO = [sys.executable, "-m", "examples.order_pipeline.scenarios.demo"]
+TROUBLE = {names.MESSAGES_REDELIVERED, names.MESSAGES_FROM_THE_FUTURE, names.SINK_FAILURES}
+"""Metrics of trouble that the demo does not have: they are there, and count nothing."""
 DEADLINE = 150
 """Seconds; the demo itself needs less than 60, on a machine that does nothing else."""
 
@@ -41,6 +46,7 @@ def test_the_demo_shows_the_truth_and_leaves_nothing(broker: Broker, tmp_path: P
     assert re.search(r"A good one: order \w+ of acme, in CLOSED", shown)
     assert len(re.findall(r"│ [0-9a-f]{32} +│", shown)) == 9 + 3
     assert re.search(r"PACKAGING\s+│ legacy-mes\s+│ .* │ \(cannot trace\)", shown)
+    assert re.search(r"acme asks about p-[0-9a-f]{20}; `otel-orders resolve` says it is order [0-9a-f]{12}\.", shown)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -50,8 +56,10 @@ def test_a_demo_that_is_kept_runs_until_it_is_interrupted(tmp_path: Path) -> Non
     with output.open("w") as stdout, subprocess.Popen(DEMO, cwd=ROOT, env=environ, stdout=stdout) as demo:
         shown = wait_for(output, "Running until Ctrl-C", demo)
         metrics = re.findall(r"http://127\.0\.0\.1:\d+/metrics", shown)
-        assert len(metrics) == 5
-        assert all(httpx.get(url, trust_env=False, follow_redirects=True).is_success for url in metrics)
+        assert len(metrics) == 7
+        of_services = [metric for url in metrics[1:] for metric in scraped(url)]
+        assert label_names(of_services) == {name: labels for name, labels in promised().items() if name not in TROUBLE}
+        assert {f"{metric.name}_total" for metric in of_services} >= TROUBLE
         demo.send_signal(signal.SIGINT)
         assert demo.wait(60) == 0
     output.unlink()
