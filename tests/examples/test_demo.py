@@ -46,7 +46,7 @@ def test_the_demo_shows_the_truth_and_leaves_nothing(broker: Broker, tmp_path: P
     assert re.search(r"A good one: order \w+ of acme, in CLOSED", shown)
     assert len(re.findall(r"│ [0-9a-f]{32} +│", shown)) == 9 + 3
     assert re.search(r"PACKAGING\s+│ legacy-mes\s+│ .* │ \(cannot trace\)", shown)
-    assert re.search(r"acme asks about p-[0-9a-f]{20}; `otel-orders resolve` says it is order [0-9a-f]{12}\.", shown)
+    assert re.search(r"acme asks about p-[0-9a-f]{20}; `otel-orders resolve` says it is [0-9a-f]{12}\.", shown)
     assert list(tmp_path.iterdir()) == []
 
 

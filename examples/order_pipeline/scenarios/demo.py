@@ -27,7 +27,7 @@ from examples.order_pipeline.scenarios.partner_server import partner_server
 from examples.order_pipeline.scenarios.pipeline import LIFECYCLE, Pipeline
 from examples.order_pipeline.scenarios.play import play
 from examples.order_pipeline.scenarios.processes import ServiceFailedError, Services
-from examples.order_pipeline.scenarios.reading import Stage, Story, board, story
+from examples.order_pipeline.scenarios.reading import NOWHERE, Stage, Story, board, story
 from examples.order_pipeline.scenarios.verdict import Sent, mistakes, pricing_seconds
 from otel_orders.lifecycle import load_lifecycle
 
@@ -49,6 +49,15 @@ class Seen(NamedTuple):
     board: list[Stage]
     stories: dict[str, Story]
     wrong: list[str]
+
+
+class Asked(NamedTuple):
+    """What a partner asked support about, and the order id that support found, empty for none."""
+
+    order_id: str
+    partner_id: str
+    reference: str
+    found: str
 
 
 def main() -> int:
@@ -79,9 +88,13 @@ def run(console: Console, *, keep: bool) -> int:
         pipeline = Pipeline(services, folder, amqp_url, partner.url, OTEL_EXPORTER_OTLP_ENDPOINT=ledger_url)
         ledger = stack.enter_context(httpx.Client(base_url=ledger_url, timeout=10, trust_env=False))
         sent = play(console.print, pipeline, amqp_url)
+        asked = ask_support(ledger, pipeline, sent, store_url(folder))
         seen = settle(ledger, sent)
+        seen.wrong.extend(partner_mistakes(sent, asked, partner))
         show(console, sent, seen)
-        seen.wrong.extend(show_support(console, pipeline, partner, sent, store_url(folder)))
+        console.print(
+            f"{asked.partner_id} asks about {asked.reference}; `otel-orders resolve` says it is {asked.found}."
+        )
         where = addresses(pipeline, folder, ledger_url, sent.lost, rabbitmq.management_url)
         console.print(where, highlight=False, soft_wrap=True)
         status = judge(console, sent, seen, services)
@@ -111,6 +124,25 @@ def store_url(folder: Path) -> str:
     return f"sqlite:///{folder / 'ledger.db'}"
 
 
+def ask_support(ledger: httpx.Client, pipeline: Pipeline, sent: Sent, store: str) -> Asked:
+    """Ask as a partner does about an order of which the ledger has heard, by its reference."""
+    order_id, partner_id = next(iter(sent.partner_of.items()))
+    deadline = time.monotonic() + SETTLE_WITHIN
+    while story(ledger, order_id).status == NOWHERE and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY)
+    with pipeline.client("b2b-api") as b2b:
+        reference = support.order_ref(b2b, pipeline.keys[partner_id], order_id)
+    return Asked(order_id, partner_id, reference, support.resolve(reference, store, pipeline.pseudonym_key))
+
+
+def partner_mistakes(sent: Sent, asked: Asked, partner: PartnerServer) -> Iterator[str]:
+    """Yield what is wrong about what partners were told."""
+    if asked.found != asked.order_id:
+        yield f"{asked.reference} was resolved to {asked.found or 'no order'}, expected {asked.order_id}"
+    if len(partner.notices) != len(sent.partner_of):
+        yield f"partners were told of {len(partner.notices)} parcels, expected {len(sent.partner_of)}"
+
+
 def settle(ledger: httpx.Client, sent: Sent) -> Seen:
     """Look until everything is right, or for SETTLE_WITHIN seconds."""
     lifecycle = load_lifecycle(LIFECYCLE)
@@ -136,19 +168,6 @@ def show(console: Console, sent: Sent, seen: Seen) -> None:
     console.print(screen.story_table("The stuck one", seen.stories[sent.lost], now))
     slow, usual = (screen.duration(pricing_seconds(told)) for told in (seen.stories[sent.slow], good))
     console.print(f"The slow one: order {sent.slow} took {slow} to price, the good one {usual}.")
-
-
-def show_support(console: Console, pipeline: Pipeline, partner: PartnerServer, sent: Sent, store: str) -> Iterator[str]:
-    """Show how support finds the order that a partner asks about by its reference; yield what is wrong."""
-    order_id, partner_id = next(iter(sent.partner_of.items()))
-    with pipeline.client("b2b-api") as b2b:
-        reference = support.order_ref(b2b, pipeline.keys[partner_id], order_id)
-    found = support.resolve(reference, store, pipeline.pseudonym_key)
-    console.print(f"{partner_id} asks about {reference}; `otel-orders resolve` says it is order {found or 'none'}.")
-    if found != order_id:
-        yield f"{reference} was resolved to {found or 'no order'}, expected {order_id}"
-    if len(partner.notices) != len(sent.partner_of):
-        yield f"partners were told of {len(partner.notices)} parcels, expected {len(sent.partner_of)}"
 
 
 def addresses(pipeline: Pipeline, folder: Path, ledger_url: str, order_id: str, management_url: str | None) -> str:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from otel_orders.lifecycle import Lifecycle
 
 
+NOWHERE = "nowhere"
+"""The status of an order of which the ledger has not heard."""
+
+
 class Stage(NamedTuple):
     """One status and the orders in it.  oldest: when the first of them entered, unix seconds, None for none.
 
@@ -86,12 +90,10 @@ def story(ledger: httpx.Client, order_id: str) -> Story:
     """Return the story of one order; an empty one where the ledger has not heard of it yet."""
     answer = ledger.get(f"/orders/{order_id}")
     if answer.status_code == httpx.codes.NOT_FOUND:
-        return Story(order_id, None, "nowhere", stuck=False, moves=[])
+        return Story(order_id, None, NOWHERE, stuck=False, moves=[])
     told: dict[str, Any] = answer.raise_for_status().json()
     moves = [_move(event) for event in told["events"] if names.TO_STATUS in event]
-    return Story(
-        order_id, told.get(names.PARTNER_ID), told[names.STATUS] or "nowhere", stuck=told["stuck"], moves=moves
-    )
+    return Story(order_id, told.get(names.PARTNER_ID), told[names.STATUS] or NOWHERE, stuck=told["stuck"], moves=moves)
 
 
 def _move(event: dict[str, Any]) -> Move:
