@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+from urllib.parse import quote_plus
 
 from opentelemetry import baggage
 
@@ -27,12 +28,13 @@ MAX_ID = 128
 class Order:
     """The order that the current code works for."""
 
-    __slots__ = ("_attributes", "order_id", "partner_id")
+    __slots__ = ("_attributes", "_baggage", "order_id", "partner_id")
 
     def __init__(self, order_id: str, partner_id: str | None = None) -> None:
         self.order_id = order_id
         self.partner_id = partner_id
         self._attributes: dict[str, str | int] | None = None
+        self._baggage: str | None = None
 
     def __repr__(self) -> str:
         return f"Order({self.order_id!r}, partner_id={self.partner_id!r})"
@@ -57,6 +59,14 @@ class Order:
                 found[names.PARTNER_ID] = self.partner_id
             self._attributes = found
         return self._attributes
+
+    @property
+    def baggage(self) -> str:
+        """The order as a W3C baggage header, its values encoded as OpenTelemetry's propagator does; made once."""
+        if self._baggage is None:
+            partner = "" if self.partner_id is None else f",{names.PARTNER_ID}={quote_plus(self.partner_id)}"
+            self._baggage = f"{names.ORDER_ID}={quote_plus(self.order_id)}{partner}"
+        return self._baggage
 
 
 CURRENT: ContextVar[Order | None] = ContextVar("otel_orders_current", default=None)

@@ -179,19 +179,22 @@ class Sending(Outbound):
         """Put trace, order and times into the headers.
 
         A trace context that the application put there itself, such as that of the transaction whose outbox is being
-        sent, stays as it is (messaging-spans.md, "Producer spans").
+        sent, stays as it is (messaging-spans.md, "Producer spans").  When a trace began is told only where it did not
+        begin with this message.
         """
         context = self._before
         if BAGGAGE in self.headers:
             context = with_baggage_of(self.headers, context)
         carried: dict[str, Any] = outgoing(self.span, context)
-        sent_in = self.span.get_span_context()
-        if sent_in.is_valid and (custom is None or custom.trace_id == sent_in.trace_id):
-            carried[names.TRACE_STARTED_AT_HEADER] = started_at(self.span, self._before)
         if custom is not None:
             carried = {name: value for name, value in carried.items() if name not in (TRACEPARENT, TRACESTATE)}
+        now = time.time_ns()
+        dated = self.headers.setdefault(names.PUBLISHED_AT_HEADER, now) is now
+        if not (dated and custom is None and getattr(self.span, "parent", self) is None):
+            sent_in = self.span.get_span_context()
+            if sent_in.is_valid and (custom is None or custom.trace_id == sent_in.trace_id):
+                carried[names.TRACE_STARTED_AT_HEADER] = started_at(self.span, self._before)
         self.headers.update(carried)
-        self.headers.setdefault(names.PUBLISHED_AT_HEADER, time.time_ns())
 
     @property
     def timestamp(self) -> int:

@@ -14,7 +14,7 @@ from otel_orders.event import text_of
 from otel_orders.instrumentation.headers import nanoseconds
 
 DELIVERY_COUNT_HEADER: Final = "x-delivery-count"
-"""How often a quorum queue has delivered the message before."""
+"""How often a quorum queue has delivered the message before: 0 the first time."""
 DEATHS_HEADER: Final = "x-death"
 """Where, why and how often the message was dead-lettered; the latest first."""
 
@@ -46,8 +46,8 @@ def history(headers: Mapping[Any, Any], queue: str, *, redelivered: bool) -> dic
     found: dict[str, Any] = {}
     if redelivered:
         found[names.REDELIVERED] = True
-    if DELIVERY_COUNT_HEADER in headers:
-        found[names.DELIVERY_COUNT] = _count(headers[DELIVERY_COUNT_HEADER])
+    if count := _count(headers.get(DELIVERY_COUNT_HEADER)):
+        found[names.DELIVERY_COUNT] = count
     deaths = [death for death in _listed(headers.get(DEATHS_HEADER)) if isinstance(death, Mapping)]
     if deaths:
         found[names.DEAD_LETTERED] = [_line(death) for death in deaths[:MAX_DEATHS]]

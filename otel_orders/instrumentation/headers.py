@@ -10,7 +10,7 @@ import re
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote_plus, unquote_plus
+from urllib.parse import unquote_plus
 
 import msgspec
 from opentelemetry import baggage, propagate, trace
@@ -18,7 +18,15 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, create_key, get_current
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import Getter
-from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanContext, TraceFlags
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    INVALID_SPAN_CONTEXT,
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    TraceFlags,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_orders import names
@@ -130,33 +138,39 @@ def arrival(headers: Mapping[str, object], now: int) -> Arrival:
     configured = propagate.get_global_textmap()
     ours = _OUR_BAGGAGE.fullmatch(text) if type(text := headers.get(BAGGAGE, "")) is str else None
     if ours is not None and _is_standard(configured):
-        context = _trace_context(headers)
-        order = _order(*ours.groups())
+        context, origin = _trace_context(headers)
+        order = None if ours.lastindex is None else _order(*ours.groups())
     else:
         context = _with_baggage(configured).extract(headers, Context(), _GETTER)
         order = from_baggage(context)
         for name in (names.ORDER_ID, names.PARTNER_ID):
             if baggage.get_baggage(name, context) is not None:
                 context = baggage.remove_baggage(name, context)
-    origin = trace.get_current_span(context).get_span_context()
+        origin = trace.get_current_span(context).get_span_context()
     started = nanoseconds(headers.get(names.TRACE_STARTED_AT_HEADER, headers.get(names.PUBLISHED_AT_HEADER)))
     return Arrival(context, order, origin, started if started is not None and origin.is_valid else now)
 
 
-def _trace_context(headers: Mapping[str, object]) -> Context:
-    """Return a context with the sender's span, as W3C's propagator reads it; without tracestate, in one step."""
+def _trace_context(headers: Mapping[str, object]) -> tuple[Context, SpanContext]:
+    """Return a context with the sender's span, and that span, as W3C's propagator reads it.
+
+    Without tracestate, that is one step.
+    """
     told = headers.get(TRACEPARENT)
     plain = _PLAIN_TRACEPARENT.fullmatch(told) if type(told) is str and TRACESTATE not in headers else None
     if plain is None:
-        return _TRACE_CONTEXT.extract(headers, Context(), _GETTER)
+        context = _TRACE_CONTEXT.extract(headers, Context(), _GETTER)
+        return context, trace.get_current_span(context).get_span_context()
     trace_id, span_id, flags = plain.groups()
     sender = SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
-    return trace.set_span_in_context(NonRecordingSpan(sender), Context()) if sender.is_valid else Context()
+    if not sender.is_valid:
+        return Context(), INVALID_SPAN_CONTEXT
+    return trace.set_span_in_context(NonRecordingSpan(sender), Context()), sender
 
 
-def _order(order_id: str | None, partner_id: str | None) -> Order | None:
+def _order(order_id: str, partner_id: str | None) -> Order | None:
     """Return the order that our own baggage header names, whose values are still encoded."""
-    if order_id is None or not 0 < len(order_id := unquote_plus(order_id)) <= MAX_ID:
+    if not 0 < len(order_id := unquote_plus(order_id)) <= MAX_ID:
         return None
     if partner_id is not None and not 0 < len(partner_id := unquote_plus(partner_id)) <= MAX_ID:
         partner_id = None
@@ -221,8 +235,7 @@ def _outgoing_alone(span: SpanContext, order: Order | None) -> dict[str, str]:
         if span.trace_state:
             carrier[TRACESTATE] = span.trace_state.to_header()
     if order is not None:
-        partner = "" if order.partner_id is None else f",{names.PARTNER_ID}={quote_plus(order.partner_id)}"
-        carrier[BAGGAGE] = f"{names.ORDER_ID}={quote_plus(order.order_id)}{partner}"
+        carrier[BAGGAGE] = order.baggage
     return carrier
 
 

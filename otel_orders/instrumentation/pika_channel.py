@@ -7,7 +7,6 @@ traced in pika.py.  Knows nothing of payloads and settles nothing.
 
 from __future__ import annotations
 
-import copy
 import functools
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -191,7 +190,7 @@ def prepare(  # noqa: PLR0917 - as basic_publish has them
     mandatory: bool = False,
 ) -> tuple[Sending, Kwargs]:
     """Return the sending, and basic_publish's arguments with a copy of the properties that carries it."""
-    carrying = BasicProperties() if properties is None else copy.copy(properties)
+    carrying = BasicProperties() if properties is None else _copied(properties)
     message = Message(
         exchange,
         routing_key,
@@ -207,6 +206,13 @@ def prepare(  # noqa: PLR0917 - as basic_publish has them
         carrying.timestamp = sending.timestamp
     arguments = {"exchange": exchange, "routing_key": routing_key, "body": body, "properties": carrying}
     return sending, arguments | {"mandatory": mandatory}
+
+
+def _copied(properties: BasicProperties) -> BasicProperties:
+    """Return a shallow copy, of the same class; copy.copy() takes four times as long."""
+    twin: BasicProperties = object.__new__(type(properties))
+    vars(twin).update(vars(properties))
+    return twin
 
 
 def _confirm(wrapped: Wrapped, channel: Channel, args: Args, kwargs: Kwargs) -> Any:

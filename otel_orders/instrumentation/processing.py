@@ -66,7 +66,7 @@ class Processing(OpenSpan):
         if not tracing.propagation.continues(message.queue, arrived.started_at, now):
             arrived = arrived.in_a_trace_of_its_own(now)
         attributes = message.attributes(PROCESS, old_names=tracing.old_names and adopted is None)
-        if message.redelivered or DEATHS_HEADER in headers or DELIVERY_COUNT_HEADER in headers:
+        if message.redelivered or DEATHS_HEADER in headers or headers.get(DELIVERY_COUNT_HEADER):
             attributes.update(history(headers, message.queue, redelivered=message.redelivered))
         if age is not None and age >= 0:
             attributes[names.MESSAGE_AGE_SECONDS] = age / 1e9

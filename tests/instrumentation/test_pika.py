@@ -281,7 +281,7 @@ def test_what_a_handler_publishes_is_in_its_trace_and_its_order_and_keeps_the_tr
     by_callback(channel, replies, lambda _method, properties, _body: received.append(properties))
 
     first, reply = (properties.headers for properties in received)
-    assert reply[names.TRACE_STARTED_AT_HEADER] == first[names.TRACE_STARTED_AT_HEADER]
+    assert reply[names.TRACE_STARTED_AT_HEADER] == first[names.PUBLISHED_AT_HEADER]
     assert reply[names.PUBLISHED_AT_HEADER] > first[names.PUBLISHED_AT_HEADER]
     assert {span.context.trace_id for span in spans.finished} == {spans.finished[0].context.trace_id}
     assert {dict(span.attributes or {}).get(names.ORDER_ID) for span in spans.finished} == {"4711"}
