@@ -1,8 +1,9 @@
 """One span for each message where the official instrumentors are at work too, whichever came first.
 
-Where theirs encloses the call or the callback, ours goes inside and completes their span.  Where theirs would span the
-wrong thing (the moment in which a message is put into a loop's buffer), ours takes its place.  Knows the official
-instrumentors only by their names: they are imported only if they are installed.
+Where theirs encloses the call or the callback, ours is inside (patching.py) and completes their span, so that their
+hooks and metrics stay.  Where theirs would span the wrong thing (the moment in which a message is put into a loop's
+buffer), ours takes its place.  Knows the official instrumentors only by their names: they are imported only if they
+are installed.
 """
 
 from __future__ import annotations

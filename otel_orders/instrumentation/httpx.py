@@ -6,8 +6,8 @@ and private addresses, names of a single label, and those that instrument() was 
 gets the order under a name that only we can resolve.  The application's request is never changed, so that a redirect
 takes nothing of ours to another host.
 
-Where the official instrumentor has opened a span for the request, that one is used; where it would open one inside
-ours, it is kept from it.
+Where the official instrumentor is at work too, ours is inside of it, whichever came first (patching.py), and completes
+its span, which it then ends with the headers.
 """
 
 from __future__ import annotations
