@@ -64,7 +64,8 @@ class Answer:
         """Return whether *event* is the last of an answer over HTTP."""
         if self._trailers:
             return event["type"] == "http.response.trailers" and not event.get("more_trailers")
-        return event["type"] == "http.response.body" and not event.get("more_body")
+        kind = event["type"]
+        return kind == "http.response.pathsend" or (kind == "http.response.body" and not event.get("more_body"))
 
     def failed(self, error: BaseException | None) -> str:
         """Return what went wrong, or ""; a caller that left before the end of the answer cancelled it."""
