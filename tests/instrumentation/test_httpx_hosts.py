@@ -234,6 +234,14 @@ def test_a_setting_that_cannot_work_is_refused_without_showing_a_secret(environm
     assert "secret" not in str(caught.value)
 
 
+def test_the_first_of_several_keys_makes_the_pseudonyms() -> None:
+    key = read_http_settings({"OTEL_ORDERS_PSEUDONYM_KEY": f"{KEY}, {KEY[::-1]}"}).pseudonym_key
+    assert key is not None
+    assert key.pseudonym("4711") == pseudonym("4711", KEY.encode())
+    assert key.stands_for(pseudonym("4711", KEY[::-1].encode()), "4711")
+    assert not key.stands_for(pseudonym("4711", b"of another environment"), "4711")
+
+
 def test_the_key_is_in_no_repr() -> None:
     assert KEY not in repr(read_http_settings(ENVIRONMENT))
 
