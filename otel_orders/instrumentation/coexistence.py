@@ -41,6 +41,18 @@ def official_span(client: str, kind: SpanKind) -> Span | None:
     return span if theirs and span.is_recording() else None  # an ended one may have been left behind
 
 
+def injected_unsampled(client: str, traceparent: str | None) -> bool:
+    """Return whether the official instrumentation of *client* wrote *traceparent* for a span that is not sampled.
+
+    Such a span does not tell who made it.
+    """
+    span = trace.get_current_span()
+    if traceparent is None or span.is_recording() or _OFFICIAL + client not in sys.modules:
+        return False
+    at = span.get_span_context()
+    return at.is_valid and f"{at.trace_id:032x}-{at.span_id:016x}" in traceparent
+
+
 def is_official(method: Any) -> bool:
     """Return whether an official instrumentor wraps *method*, as it was found bound to its object."""
     wrapper = getattr(method, "_self_wrapper", None)

@@ -22,7 +22,8 @@ from opentelemetry.semconv.attributes.url_attributes import URL_FULL
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from otel_orders.context import current_order
-from otel_orders.instrumentation.coexistence import official_span
+from otel_orders.instrumentation.coexistence import injected_unsampled, official_span
+from otel_orders.instrumentation.headers import TRACEPARENT
 from otel_orders.instrumentation.http import DEFAULT_PORTS, named_method
 from otel_orders.instrumentation.http_headers import headers_for
 from otel_orders.instrumentation.http_metrics import client_durations
@@ -69,7 +70,8 @@ class Call(Outbound):
         theirs = official_span("httpx", SpanKind.CLIENT)
         super().__init__(FAULT, theirs or self._opened(name, url, attributes), adopted=theirs is not None)
         self._complete(request)
-        self.request = with_headers(request, headers_for(request, self.span, hosts, renewed=self.adopted))
+        renewed = self.adopted or injected_unsampled("httpx", request.headers.get(TRACEPARENT))
+        self.request = with_headers(request, headers_for(request, self.span, hosts, renewed=renewed))
         if getattr(getattr(transport, "_pool", None), "_retries", 0):
             self.request.extensions = _with_trace(request.extensions, self.span, transport)
 

@@ -83,10 +83,11 @@ class Request(OpenSpan):
     def _borrowed(self) -> Span | None:
         """Return the server span that the request has already; not that of one which this process asks itself from."""
         span = trace.get_current_span()
-        if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.SERVER:
+        at = span.get_span_context()
+        unsampled = at.is_valid and not at.is_remote and not span.is_recording()  # which tells no kind
+        if not unsampled and not (span.is_recording() and getattr(span, "kind", None) is SpanKind.SERVER):
             return None
-        of_another = get_current().get(_SERVED) == span.get_span_context().span_id
-        return span if self._inner or not of_another else None
+        return span if self._inner or get_current().get(_SERVED) != at.span_id else None
 
     def _opened(self, arrived: Arrival, attributes: dict[str, Any]) -> Span:
         options = {"context": arrived.context, "links": arrived.links, "attributes": attributes}

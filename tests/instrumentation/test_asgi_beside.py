@@ -5,6 +5,7 @@ There is one server span, and it has what ours knows.  The official `http send` 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.instrumentation.starlette import StarletteInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.applications import Starlette
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
@@ -68,6 +71,15 @@ async def stream(_: Request) -> StreamingResponse:
     return StreamingResponse(chunks())
 
 
+async def endless(_: Request) -> StreamingResponse:
+    async def chunks() -> Any:
+        while True:
+            yield b"more"
+            await asyncio.sleep(0.01)
+
+    return StreamingResponse(chunks())
+
+
 async def broken(_: Request) -> PlainTextResponse:
     raise RuntimeError("no database")
 
@@ -82,6 +94,7 @@ async def talk(websocket: WebSocket) -> None:
 ROUTES = [
     Route("/orders/{order_id}", say),
     Route("/stream/{order_id}", stream),
+    Route("/endless", endless),
     Route("/broken/{order_id}", broken),
     Mount("/api", routes=[Route("/orders/{order_id}", say)]),
     WebSocketRoute("/talk/{order_id}", talk),
@@ -101,6 +114,7 @@ def fast(spans: Spans | None = None, made: Any = FastAPI) -> FastAPI:
         router.add_api_route("/orders/{order_id}", seen)
     app.include_router(below)
     app.add_api_route("/stream/{order_id}", stream, response_model=None)
+    app.add_api_route("/endless", endless, response_model=None)
     app.add_api_route("/broken/{order_id}", broken, response_model=None)
     app.add_api_websocket_route("/talk/{order_id}", talk)
     return app
@@ -284,6 +298,18 @@ def test_a_request_that_fails_has_its_exception_on_the_span_once(
 
 
 @in_any_order
+def test_a_caller_that_leaves_in_the_middle_has_cancelled(
+    serve: Serve, spans: Spans, counts: Counts, front: Callable[[Spans], Any]
+) -> None:
+    url = serve(front(spans))
+    with httpx.Client(trust_env=False) as client, client.stream("GET", f"{url}/endless") as response:
+        next(response.iter_raw())
+    assert counts.wait_for(1) == {("GET", "/endless", "200", "cancelled", "internal"): 1}
+    last_word = "ConnectionError" if front is fastapi_that_traces_itself else "cancelled"  # who ends the span has it
+    assert (served(spans).attributes or {})["error.type"] == last_word
+
+
+@in_any_order
 def test_a_mounted_route_is_whole(serve: Serve, spans: Spans, counts: Counts, front: Callable[[Spans], Any]) -> None:
     get(f"{serve(front(spans))}/api/orders/4711")
     assert [labels[1] for labels in counts.wait_for(1)] == ["/api/orders/{order_id}"]
@@ -347,3 +373,23 @@ def test_what_the_process_asks_itself_has_a_span_of_its_own(serve: Serve, spans:
     assert sorted(labels[1] for labels in counts.wait_for(2)) == ["/front", "/orders/{order_id}"]
     assert {span.name for span in spans.of("GET", 2)} == {"GET /front", "GET /orders/{order_id}"}
     assert "order_id" not in (spans.one("GET /front").attributes or {})
+
+
+def test_a_request_that_is_not_sampled_stays_so_in_the_trace_of_the_official_span(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, counts: Counts
+) -> None:
+    never = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    monkeypatch.setattr("otel_orders.instrumentation.spans.tracer", never.get_tracer("otel_orders"))
+    traces: list[str] = []
+
+    async def handler(_: Any) -> PlainTextResponse:
+        traces.append(f"{trace.get_current_span().get_span_context().trace_id:032x}")
+        return PlainTextResponse("")
+
+    async def between(scope: Any, receive: Any, send: Any) -> None:
+        traces.append(f"{trace.get_current_span().get_span_context().trace_id:032x}")
+        await OrderMiddleware(Starlette(routes=[Route("/", handler)]))(scope, receive, send)
+
+    assert get(serve(OpenTelemetryMiddleware(between, tracer_provider=never)), {}).status_code == 200
+    assert sum(counts.wait_for(1).values()) == 1
+    assert len(set(traces[-2:])) == 1

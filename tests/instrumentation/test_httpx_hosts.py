@@ -9,6 +9,9 @@ import pytest
 from opentelemetry import baggage
 from opentelemetry.context import attach, detach
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import TraceFlags
 
 from otel_orders import names
 from otel_orders.context import Order, bound
@@ -206,6 +209,28 @@ def test_beside_the_official_instrumentor_there_is_one_span_and_it_has_the_order
     assert told["baggage"] == "order_id=4711,partner_id=acme"
     assert int(told[names.TRACE_STARTED_AT_HEADER])
     assert sum(counts.all.values()) == 1
+
+
+@sync_and_async
+@pytest.mark.parametrize(
+    ("host", "told_trace", "told_baggage"),
+    [("api.shop.example", True, False), ("bank.example", False, False), ("mes.example", True, True)],
+)
+def test_a_host_is_told_no_more_where_the_official_span_is_not_sampled(  # noqa: PLR0917 - fixtures
+    url: str, monkeypatch: pytest.MonkeyPatch, fetch: Fetch, host: str, told_trace: bool, told_baggage: bool
+) -> None:
+    never = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    monkeypatch.setattr("otel_orders.instrumentation.spans.tracer", never.get_tracer("otel_orders"))
+    theirs = HTTPXClientInstrumentor()
+    theirs.instrument(tracer_provider=never)
+    token = attach(baggage.set_baggage("tenant", "7"))
+    with bound(ORDER):
+        told = fetch("GET", f"http://{host}/price", proxy=url).json()
+    detach(token)
+    theirs.uninstrument()
+    assert ("traceparent" in told, "tenant" in str(told)) == (told_trace, told_baggage)
+    assert int(told.get("traceparent", "0")[-1], 16) & TraceFlags.SAMPLED == 0
+    assert ("order_id=4711" in str(told)) is told_baggage
 
 
 def test_uninstrumenting_in_the_opposite_order_restores_every_original(spans: Spans) -> None:
