@@ -362,6 +362,15 @@ def test_an_application_without_ours_is_left_alone(serve: Serve, spans: Spans) -
     assert span.links == ()
 
 
+def test_in_a_mounted_application_ours_is_too_far_in_to_have_a_say(serve: Serve, spans: Spans, counts: Counts) -> None:
+    mounted = Starlette(routes=[Mount("/shop", app=OrderMiddleware(starlette()))])
+    app = OpenTelemetryMiddleware(mounted, tracer_provider=spans.provider)
+    answer = get(f"{serve(app)}/shop/orders/4711", CALLER | OUTSIDE).json()
+    assert (answer["order"], answer["baggage"]) == (None, {})
+    counts.wait_for(1)
+    assert served(spans).parent is not None
+
+
 def test_what_the_process_asks_itself_has_a_span_of_its_own(serve: Serve, spans: Spans, counts: Counts) -> None:
     inner = OrderMiddleware(starlette())
 
