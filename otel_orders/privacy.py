@@ -283,23 +283,27 @@ def pseudonym(order_id: str, key: bytes) -> str:
 class PseudonymKey:
     """The key of pseudonymous order ids, which no repr, log line or error shows.
 
+    former: keys that were in use before, whose pseudonyms are out in the world and still stand for their orders.
     Raises ConfigurationError for a key of fewer than 16 bytes: who can try out all keys can try out order ids.
     """
 
-    __slots__ = ("_key",)
+    __slots__ = ("_former", "_key")
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) < MIN_KEY:
-            raise ConfigurationError(
-                f"OTEL_ORDERS_PSEUDONYM_KEY: expected at least {MIN_KEY} bytes, got {len(key)};"
-                " make one with: openssl rand -hex 32"
-            )
+    def __init__(self, key: bytes, *former: bytes) -> None:
+        for one in (key, *former):
+            if len(one) < MIN_KEY:
+                raise ConfigurationError(
+                    f"OTEL_ORDERS_PSEUDONYM_KEY: expected at least {MIN_KEY} bytes, got {len(one)};"
+                    " make one with: openssl rand -hex 32"
+                )
         self._key = key
+        self._former = former
 
     def pseudonym(self, order_id: str) -> str:
         """Return the id that stands for *order_id* outside the company."""
         return pseudonym(order_id, self._key)
 
     def stands_for(self, given: str, order_id: str) -> bool:
-        """Return whether *given* is the pseudonym of *order_id*, in a time that does not tell how much of it fits."""
-        return hmac.compare_digest(self.pseudonym(order_id).encode(), given.encode("utf-8", "surrogatepass"))
+        """Return whether *given* is a pseudonym of *order_id*, in a time that does not tell how much of it fits."""
+        known = given.encode("utf-8", "surrogatepass")
+        return any(hmac.compare_digest(pseudonym(order_id, key).encode(), known) for key in (self._key, *self._former))

@@ -32,7 +32,8 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the environment says about HTTP.  Hosts are names, or suffixes that start with a dot.
 
     internal_hosts: those that may see baggage and order ids.  no_trace_hosts: those that are told nothing at all, the
-    trace included.  pseudonym_hosts: those that see the order as pseudonym, made with pseudonym_key.
+    trace included.  pseudonym_hosts: those that see the order as pseudonym, made with pseudonym_key, which is the
+    environment's own: staging's pseudonyms stand for nothing in production.
     excluded_urls: regular expressions; a request whose URL has a match gets no span.
     """
 
@@ -109,12 +110,12 @@ def read_settings(service: str | None = None, environ: Mapping[str, str] | None 
 def read_http_settings(environ: Mapping[str, str] | None = None) -> HttpSettings:
     """Return what *environ* (the process's own by default) says about HTTP.  Raises ConfigurationError."""
     env = os.environ if environ is None else environ
-    key = env.get(PSEUDONYM_KEY, "")
+    keys = [key.encode("utf-8", "surrogateescape") for key in _words(env, PSEUDONYM_KEY)]
     found = HttpSettings(
         internal_hosts=_words(env, "OTEL_ORDERS_INTERNAL_HOSTS"),
         no_trace_hosts=_words(env, "OTEL_ORDERS_NO_TRACE_HOSTS"),
         pseudonym_hosts=_words(env, "OTEL_ORDERS_PSEUDONYM_HOSTS"),
-        pseudonym_key=PseudonymKey(key.encode("utf-8", "surrogateescape")) if key else None,
+        pseudonym_key=PseudonymKey(*keys) if keys else None,
         excluded_urls=_expressions(env, "OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS"),
     )
     if found.pseudonym_hosts and found.pseudonym_key is None:

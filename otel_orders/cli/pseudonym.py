@@ -34,7 +34,8 @@ def resolve(
 ) -> None:
     """Say which order a pseudonym stands for.
 
-    The key is the one that made it: OTEL_ORDERS_PSEUDONYM_KEY. Ends with status 1 where no known order has it.
+    The key is the one that made it: OTEL_ORDERS_PSEUDONYM_KEY of the same environment, where former keys follow the
+    one in use after commas. Ends with status 1 where no known order has it.
     """
     if not FORM.fullmatch(pseudonym):
         raise ConfigurationError(f"{pseudonym!r} is no pseudonym: expected p- and 20 hex digits")

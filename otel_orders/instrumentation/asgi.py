@@ -4,7 +4,8 @@
     app = OrderMiddleware(app)                 # anything else that speaks ASGI
 
 What a caller says about itself is believed only where the caller is trusted: else its baggage is dropped and its trace
-only linked.  Where a framework has opened a server span for the request already, that one is used.  Knows no framework.
+only linked.  Where another middleware opens a server span for the request, there is still one (server_span.py).  Knows
+no framework.
 
 Each answer names its trace in ``Server-Timing: traceparent``, where a browser's session tracking reads it.  A page of
 another origin sees it only if the application allows that, with ``Timing-Allow-Origin`` (for the browser's performance
@@ -20,7 +21,9 @@ from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 from otel_orders.errors import ConfigurationError
 from otel_orders.instrumentation.audience import INTERNAL, by_client, comes_from_inside
 from otel_orders.instrumentation.order_source import OrderSource
-from otel_orders.instrumentation.server_request import FAULT, Request, Rules
+from otel_orders.instrumentation.server_request import Request
+from otel_orders.instrumentation.server_rules import FAULT, Rules
+from otel_orders.instrumentation.server_span import steer
 from otel_orders.instrumentation.spans import guarded
 from otel_orders.settings import PSEUDONYM_KEY, read_http_settings
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_orders.instrumentation.audience import AsgiScope, Audience
-    from otel_orders.instrumentation.server_request import App, Receive, Send
+    from otel_orders.instrumentation.server_answer import App, Receive, Send
 
 
 class OrderMiddleware:
@@ -53,22 +56,25 @@ class OrderMiddleware:
         order_id: str | tuple[str, ...] = "baggage",
         order_ref: bool = False,
     ) -> None:
-        self._app = app
+        self.app = app
         source = OrderSource.parse(*((order_id,) if isinstance(order_id, str) else order_id))
         key = read_http_settings().pseudonym_key if order_ref else None
         if order_ref and key is None:
             raise ConfigurationError(f"order_ref=True needs a key: set {PSEUDONYM_KEY}")
-        self._rules = Rules(audience, trusted or _is_inside(audience), source, key)
+        self.rules = Rules(audience, trusted or _is_inside(audience), source, key)
+        guarded(FAULT, steer)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass on what is none."""
+        if scope["type"] == "lifespan":
+            guarded(FAULT, steer)  # once more: all that the application uses is imported by now
         traced = scope["type"] in ("http", "websocket") and is_http_instrumentation_enabled()
-        request = guarded(FAULT, Request, scope, self._rules) if traced else None
+        request = guarded(FAULT, Request, scope, self.rules) if traced else None
         if request is None:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         with request:
-            await self._app(request.scope, request.receiving(receive), request.sending(send))
+            await self.app(request.scope, request.receiving(receive), request.sending(send))
 
 
 def _is_inside(audience: Audience) -> Callable[[AsgiScope], bool]:

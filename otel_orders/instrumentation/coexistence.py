@@ -1,8 +1,9 @@
 """One span for each message where the official instrumentors are at work too, whichever came first.
 
-Where theirs encloses the call or the callback, ours goes inside and completes their span.  Where theirs would span the
-wrong thing (the moment in which a message is put into a loop's buffer), ours takes its place.  Knows the official
-instrumentors only by their names: they are imported only if they are installed.
+Where theirs encloses the call or the callback, ours is inside (patching.py) and completes their span, so that their
+hooks and metrics stay.  Where theirs would span the wrong thing (the moment in which a message is put into a loop's
+buffer), ours takes its place.  Knows the official instrumentors only by their names: they are imported only if they
+are installed.
 """
 
 from __future__ import annotations
@@ -38,6 +39,18 @@ def official_span(client: str, kind: SpanKind) -> Span | None:
     scope = getattr(span, "instrumentation_scope", None)
     theirs = scope is not None and scope.name.startswith(_OFFICIAL + client) and span.kind is kind
     return span if theirs and span.is_recording() else None  # an ended one may have been left behind
+
+
+def injected_unsampled(client: str, traceparent: str | None) -> bool:
+    """Return whether the official instrumentation of *client* wrote *traceparent* for a span that is not sampled.
+
+    Such a span does not tell who made it.
+    """
+    span = trace.get_current_span()
+    if traceparent is None or span.is_recording() or _OFFICIAL + client not in sys.modules:
+        return False
+    at = span.get_span_context()
+    return at.is_valid and f"{at.trace_id:032x}-{at.span_id:016x}" in traceparent
 
 
 def is_official(method: Any) -> bool:

@@ -49,12 +49,20 @@ def test_an_order_that_is_not_known_or_another_key_ends_with_1(orders: Path, sou
     assert "no known order" in ran.stderr
 
 
+@pytest.mark.parametrize("made_with", ["the key in use now", "the one before it", "the very first one"])
+def test_a_pseudonym_of_a_former_key_still_resolves(orders: Path, made_with: str) -> None:
+    keys = "the key in use now, the one before it,the very first one"
+    ran = run(pseudonym("A-4711", made_with.encode()), "--orders", str(orders), key=keys)
+    assert (ran.exit_code, ran.stdout) == (0, "A-4711\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "key", "said"),
     [
         (("4711", "--orders", "x"), KEY, "is no pseudonym: expected p- and 20 hex digits"),
         ((SOUGHT, "--orders", "x"), None, "set OTEL_ORDERS_PSEUDONYM_KEY"),
         ((SOUGHT, "--orders", "x"), "short", "at least 16 bytes, got 5"),
+        ((SOUGHT, "--orders", "x"), f"{KEY},short", "at least 16 bytes, got 5"),
         ((SOUGHT,), KEY, "either --ledger-store URL or --orders FILE"),
         ((SOUGHT, "--orders", "x", "--ledger-store", "y"), KEY, "either --ledger-store URL or --orders FILE"),
         ((SOUGHT, "--orders", "/nowhere/orders.txt"), KEY, "No such file"),

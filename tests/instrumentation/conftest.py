@@ -40,6 +40,10 @@ class Spans:
     def finished(self) -> list[ReadableSpan]:
         return list(self._exporter.get_finished_spans())
 
+    def forget(self) -> None:
+        """Forget what was traced so far."""
+        self._exporter.clear()
+
     def of(self, start: str, at_least: int = 0) -> list[ReadableSpan]:
         """Return the finished spans whose name starts with *start*, by their end; wait until there are *at_least*."""
         deadline = time.monotonic() + 20

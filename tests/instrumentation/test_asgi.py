@@ -266,6 +266,16 @@ async def test_trailers_come_after_the_body_and_end_the_span(spans: Spans) -> No
     assert open_after == [True, False]
 
 
+@pytest.mark.anyio
+async def test_a_file_that_the_server_sends_by_its_path_ends_the_span(spans: Spans) -> None:
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.pathsend", "path": "/model.stl"})
+        assert len(spans.finished) == 1
+
+    await call(OrderMiddleware(app), http_scope())
+
+
 def test_a_stream_reaches_the_client_in_its_chunks(serve: Serve, spans: Spans) -> None:
     async def chunks() -> Any:
         for number in range(3):

@@ -280,6 +280,18 @@ async def test_a_websocket_is_counted_once_when_it_is_answered(
 
 
 @pytest.mark.anyio
+async def test_a_caller_that_leaves_before_its_websocket_is_accepted_cancelled_its_request(counts: Counts) -> None:
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    await call(
+        OrderMiddleware(app), scope(type="websocket"), {"type": "websocket.connect"}, {"type": "websocket.disconnect"}
+    )
+    assert counts.all == {("GET", "", "", "cancelled", "internal"): 1}
+
+
+@pytest.mark.anyio
 async def test_a_long_websocket_session_is_no_long_request(counts: Counts) -> None:
     counted: list[int] = []
 

@@ -9,6 +9,9 @@ import pytest
 from opentelemetry import baggage
 from opentelemetry.context import attach, detach
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import TraceFlags
 
 from otel_orders import names
 from otel_orders.context import Order, bound
@@ -200,14 +203,34 @@ def test_beside_the_official_instrumentor_there_is_one_span_and_it_has_the_order
         instrumentation.instrument()
     with bound(ORDER):
         told = fetch("GET", url).json()
-    if not ours_first:
-        instrumentation.uninstrument()  # last on, first off: their way back takes off whatever is outermost
     span = spans.one("GET")
     assert (span.attributes or {}).items() >= ORDER.attributes.items()
     assert f"{span.context.span_id:016x}" in told["traceparent"]
     assert told["baggage"] == "order_id=4711,partner_id=acme"
     assert int(told[names.TRACE_STARTED_AT_HEADER])
     assert sum(counts.all.values()) == 1
+
+
+@sync_and_async
+@pytest.mark.parametrize(
+    ("host", "told_trace", "told_baggage"),
+    [("api.shop.example", True, False), ("bank.example", False, False), ("mes.example", True, True)],
+)
+def test_a_host_is_told_no_more_where_the_official_span_is_not_sampled(  # noqa: PLR0917 - fixtures
+    url: str, monkeypatch: pytest.MonkeyPatch, fetch: Fetch, host: str, told_trace: bool, told_baggage: bool
+) -> None:
+    never = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    monkeypatch.setattr("otel_orders.instrumentation.spans.tracer", never.get_tracer("otel_orders"))
+    theirs = HTTPXClientInstrumentor()
+    theirs.instrument(tracer_provider=never)
+    token = attach(baggage.set_baggage("tenant", "7"))
+    with bound(ORDER):
+        told = fetch("GET", f"http://{host}/price", proxy=url).json()
+    detach(token)
+    theirs.uninstrument()
+    assert ("traceparent" in told, "tenant" in str(told)) == (told_trace, told_baggage)
+    assert int(told.get("traceparent", "0")[-1], 16) & TraceFlags.SAMPLED == 0
+    assert ("order_id=4711" in str(told)) is told_baggage
 
 
 def test_uninstrumenting_in_the_opposite_order_restores_every_original(spans: Spans) -> None:
@@ -234,6 +257,14 @@ def test_a_setting_that_cannot_work_is_refused_without_showing_a_secret(environm
     with pytest.raises(ConfigurationError, match=said) as caught:
         read_http_settings(environment)
     assert "secret" not in str(caught.value)
+
+
+def test_the_first_of_several_keys_makes_the_pseudonyms() -> None:
+    key = read_http_settings({"OTEL_ORDERS_PSEUDONYM_KEY": f"{KEY}, {KEY[::-1]}"}).pseudonym_key
+    assert key is not None
+    assert key.pseudonym("4711") == pseudonym("4711", KEY.encode())
+    assert key.stands_for(pseudonym("4711", KEY[::-1].encode()), "4711")
+    assert not key.stands_for(pseudonym("4711", b"of another environment"), "4711")
 
 
 def test_the_key_is_in_no_repr() -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 import wrapt
 from aio_pika import Exchange
-from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.instrumentation.utils import suppress_instrumentation, unwrap
 from pika.adapters.blocking_connection import BlockingChannel
 
 from otel_orders import instrumentation
 from otel_orders.instrumentation.patching import Patches
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Callable
 
     from tests.instrumentation.conftest import Faults
 
@@ -61,6 +62,57 @@ def test_a_wrapper_that_came_after_ours_survives_and_ours_is_not_applied_again_b
     assert not patches.active
     patches.apply([(owner, "send", plus(1))])
     assert owner().send(0) == 11
+
+
+def test_ours_leaves_from_beneath_a_wrapper_that_came_after_it() -> None:
+    owner, patches = client(), Patches()
+    original = vars(owner)["send"]
+    patches.apply([(owner, "send", plus(1))])
+    wrapt.wrap_function_wrapper(owner, "send", plus(10))
+    patches.restore()
+    assert owner().send(0) == 10
+    unwrap(owner, "send")
+    assert vars(owner)["send"] is original
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_who_takes_off_what_is_outermost_takes_off_no_wrapper_of_ours(*, ours_first: bool) -> None:
+    owner, patches = client(), Patches()
+    original = vars(owner)["send"]
+    steps: list[Callable[[], object]] = [
+        lambda: patches.apply([(owner, "send", plus(1))]),
+        lambda: wrapt.wrap_function_wrapper(owner, "send", plus(10)),
+    ]
+    for step in steps if ours_first else steps[::-1]:
+        step()
+    assert owner().send(0) == 11
+    unwrap(owner, "send")
+    assert owner().send(0) == 1
+    patches.restore()
+    assert vars(owner)["send"] is original
+
+
+def test_a_wrapper_that_wrapt_did_not_make_survives_and_ours_beneath_it_rests() -> None:
+    owner, patches = client(), Patches()
+    patches.apply([(owner, "send", plus(1))])
+    beneath = owner.send
+    owner.send = lambda self, number: beneath(self, number) * 10
+    patches.restore()
+    assert not patches.active
+    patches.apply([(owner, "send", plus(1))])
+    assert owner().send(0) == 10
+
+
+def test_a_method_that_somebody_else_put_back_is_wrapped_anew() -> None:
+    owner, patches = client(), Patches()
+    original = vars(owner)["send"]
+    patches.apply([(owner, "send", plus(1))])
+    owner.send = original
+    patches.apply([(owner, "send", plus(1))])
+    assert owner().send(0) == 1
+    owner.send = original
+    patches.restore()
+    assert vars(owner)["send"] is original
 
 
 def test_suppressed_instrumentation_is_not_active() -> None:
