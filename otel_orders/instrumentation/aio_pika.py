@@ -41,7 +41,7 @@ from otel_orders.instrumentation.amqp import (
     stop_counting,
     tracing,
 )
-from otel_orders.instrumentation.coexistence import is_official, official, official_span, silenced
+from otel_orders.instrumentation.coexistence import official, official_span
 from otel_orders.instrumentation.patching import Patches
 from otel_orders.instrumentation.processing import Processing, end_dropped
 from otel_orders.instrumentation.spans import guarded
@@ -169,11 +169,7 @@ async def _publish(wrapped: Wrapped, exchange: Exchange, args: Args, kwargs: Kwa
         return await wrapped(*args, **kwargs)
     sending, arguments = prepared
     with sending:
-        if is_official(wrapped):  # beneath ours: theirs would be a second span
-            with silenced():
-                result = await wrapped(**arguments)
-        else:
-            result = await wrapped(**arguments)
+        result = await wrapped(**arguments)
         sending.outcome = _outcome(result)
     return result
 

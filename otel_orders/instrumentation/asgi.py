@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 
+from otel_orders.context import Order
 from otel_orders.errors import ConfigurationError
 from otel_orders.instrumentation.audience import INTERNAL, by_client, comes_from_inside
-from otel_orders.instrumentation.order_source import OrderSource
+from otel_orders.instrumentation.order_source import OrderSource, usable
 from otel_orders.instrumentation.server_request import Request
 from otel_orders.instrumentation.server_rules import FAULT, Rules
-from otel_orders.instrumentation.server_span import steer
+from otel_orders.instrumentation.server_span import current_lead, steer
 from otel_orders.instrumentation.spans import guarded
 from otel_orders.settings import PSEUDONYM_KEY, read_http_settings
 
@@ -32,6 +33,16 @@ if TYPE_CHECKING:
 
     from otel_orders.instrumentation.audience import AsgiScope, Audience
     from otel_orders.instrumentation.server_answer import App, Receive, Send
+
+
+def about_order(order_id: str, partner_id: str | None = None) -> None:
+    """Say which order the current request is about, once the application knows: a new one, or one that it looked up.
+
+    It is then on the server span, and named to an external caller by X-Order-Ref (see OrderMiddleware's order_ref).
+    Without an effect outside of requests.  For the code's own spans and log lines, bind it with order_context().
+    """
+    if (lead := current_lead()) is not None and usable(order_id) is not None:
+        guarded(FAULT, lead.is_about, Order(order_id, partner_id))
 
 
 class OrderMiddleware:

@@ -48,10 +48,11 @@ def by_client(scope: AsgiScope) -> str:
 
 
 def by_path(*external: str) -> Audience:
-    """Return what calls external what is asked for below one of the paths *external*, which start with a slash."""
+    """Return what calls external what is asked for at or below the paths *external*, which start with a slash."""
+    below = tuple(path.rstrip("/") + "/" for path in external)
 
     def audience(scope: AsgiScope) -> str:
-        return EXTERNAL if str(scope.get("path", "")).startswith(external) else INTERNAL
+        return EXTERNAL if f"{scope.get('path', '')}/".startswith(below) else INTERNAL
 
     return audience
 

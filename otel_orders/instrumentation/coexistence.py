@@ -53,12 +53,6 @@ def injected_unsampled(client: str, traceparent: str | None) -> bool:
     return at.is_valid and f"{at.trace_id:032x}-{at.span_id:016x}" in traceparent
 
 
-def is_official(method: Any) -> bool:
-    """Return whether an official instrumentor wraps *method*, as it was found bound to its object."""
-    wrapper = getattr(method, "_self_wrapper", None)
-    return wrapper is not None and wrapper.__module__.startswith(_OFFICIAL)
-
-
 def silenced() -> AbstractContextManager[None]:
     """Keep other instrumentation from a span of its own inside the block."""
     return suppress_instrumentation()

@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry import baggage, trace
-from opentelemetry.context import create_key, get_current, set_value
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -23,7 +22,7 @@ from otel_orders.instrumentation.order_source import WatchedScope
 from otel_orders.instrumentation.server_answer import CLIENT_ERROR, SERVER_ERROR, Answer
 from otel_orders.instrumentation.server_rules import FAULT
 from otel_orders.instrumentation.server_scope import attributes_of, route_of
-from otel_orders.instrumentation.server_span import LEAD, Lead, with_baggage
+from otel_orders.instrumentation.server_span import LEAD, Lead, current_lead, with_baggage
 from otel_orders.instrumentation.spans import OpenSpan, guarded, start_span
 
 if TYPE_CHECKING:
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     from otel_orders.instrumentation.server_rules import Rules
 
 ORDER_REF = b"x-order-ref"
-
-_SERVED = create_key("otel-orders-served")
-"""Under which the context has the id of the server span that a request has already."""
 
 
 class Request(OpenSpan):
@@ -63,12 +59,11 @@ class Request(OpenSpan):
         if self.adopted and arrived.order is not None:
             span.set_attributes(arrived.order.attributes)
         context = with_baggage(baggage.get_all(arrived.context)) if self.adopted else arrived.context
-        served = set_value(_SERVED, span.get_span_context().span_id, context)
-        self._lead = scope.setdefault(LEAD, Lead(span, served))
+        self._lead = scope.setdefault(LEAD, Lead(span, context))
         self._routed_order: Order | None = None
         self._outer_order = CURRENT.get()
         self.scope = scope if rules.source.path is None else WatchedScope(scope, self._routed)
-        self._order_scope = arrived.scope(span, served)
+        self._order_scope = arrived.scope(span, self._lead.inside(context))
 
     def _arrived(self, headers: dict[str, str]) -> Arrival:
         """Return what is believed of what *headers* say."""
@@ -87,7 +82,8 @@ class Request(OpenSpan):
         unsampled = at.is_valid and not at.is_remote and not span.is_recording()  # which tells no kind
         if not unsampled and not (span.is_recording() and getattr(span, "kind", None) is SpanKind.SERVER):
             return None
-        return span if self._inner or get_current().get(_SERVED) != at.span_id else None
+        lead = current_lead()
+        return span if self._inner or lead is None or lead.span.get_span_context().span_id != at.span_id else None
 
     def _opened(self, arrived: Arrival, attributes: dict[str, Any]) -> Span:
         options = {"context": arrived.context, "links": arrived.links, "attributes": attributes}
@@ -147,7 +143,7 @@ class Request(OpenSpan):
 
     def _order_ref(self) -> list[tuple[bytes, bytes]]:
         """Return the header that names the order to the world: one that the application found or answered with."""
-        key, order = self._rules.order_ref_key, current_order() or self._routed_order
+        key, order = self._rules.order_ref_key, self._lead.order or current_order() or self._routed_order
         if key is None or order is None or self._audience != EXTERNAL or (self._answer.status or 0) >= CLIENT_ERROR:
             return []
         return [(ORDER_REF, key.pseudonym(order.order_id).encode())]
@@ -188,6 +184,8 @@ class Request(OpenSpan):
             self.span.update_name(f"{self._method} {route}")
         if self._answer.status is not None:
             self.span.set_attribute(HTTP_RESPONSE_STATUS_CODE, self._answer.status)
+        if self._routed_order is not None and self._lead.order is None and (self._answer.status or 500) < CLIENT_ERROR:
+            self._lead.is_about(self._routed_order)  # a caller whom we do not trust had it right
         if error is not self._lead.recorded:
             super().describe(error)
         if kind := self._answer.failed(error):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 from opentelemetry import baggage, trace
-from opentelemetry.context import attach
+from opentelemetry.context import attach, create_key, get_current, set_value
 from opentelemetry.trace import INVALID_SPAN, Link
 
 from otel_orders.instrumentation.patching import Patches
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
+    from otel_orders.context import Order
     from otel_orders.instrumentation.audience import AsgiScope
 
     First = Callable[[Tracer, str, Any, dict[str, Any]], Any]
@@ -47,20 +48,39 @@ _THEIRS = (
     ("fastapi.telemetry._asgi", "NativeTelemetry"),
 )
 
+_LEAD = create_key("otel-orders-lead")
+"""Under which the context has it."""
+
 _patches = Patches()
 
 
 class Lead:
-    """The span of a request, for middlewares further in.
+    """The span of a request, for middlewares further in and for the application.
 
     context: what the request is answered in; of its baggage, no more than is believed.  recorded: the last exception
-    that others put on the span.
+    that others put on the span.  order: what the application says that the request is about.
     """
 
     def __init__(self, span: Span, context: Context) -> None:
         self.span = span
         self.context = context
         self.recorded: BaseException | None = None
+        self.order: Order | None = None
+
+    def inside(self, context: Context) -> Context:
+        """Return *context* with this as its current_lead()."""
+        return set_value(_LEAD, self, context)
+
+    def is_about(self, order: Order) -> None:
+        """Put *order* on the span: the request turned out to be about it."""
+        self.order = order
+        self.span.set_attributes(order.attributes)
+
+
+def current_lead() -> Lead | None:
+    """Return the lead of the request that the calling code answers; None outside of requests."""
+    found = get_current().get(_LEAD)
+    return found if isinstance(found, Lead) else None
 
 
 class _Lent(_Proxy):

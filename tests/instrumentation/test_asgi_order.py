@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 
 from otel_orders.context import Order, bound, current_order
 from otel_orders.errors import ConfigurationError
-from otel_orders.instrumentation.asgi import OrderMiddleware
+from otel_orders.instrumentation.asgi import OrderMiddleware, about_order
 from otel_orders.instrumentation.audience import by_header
 from otel_orders.instrumentation.order_source import OrderSource
 from otel_orders.privacy import pseudonym
@@ -66,7 +66,41 @@ def test_the_order_is_taken_from_where_it_is_configured_and_only_if_trusted(  # 
     expected = None if outside else order
     answer = get(f"{serve(app)}{below}/orders/P-1", SAYING | (OUTSIDE if outside else {}))
     assert answer.json() == expected
-    assert (spans.one("GET").attributes or {}).get("order_id") == (expected and expected[0])
+    confirmed = ["P-1"] if outside and "path:order_id" in source else None  # by the answer's 200
+    assert (spans.one("GET").attributes or {}).get("order_id") == (expected or confirmed or [None])[0]
+
+
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("threaded", [False, True])
+def test_the_application_names_the_order_that_it_has_just_created(
+    serve: Serve, spans: Spans, monkeypatch: pytest.MonkeyPatch, outside: bool, threaded: bool
+) -> None:
+    async def create(_: Any) -> PlainTextResponse:
+        about_order("N-1", "acme")
+        return PlainTextResponse("", status_code=201)
+
+    def create_in_a_thread(_: Any) -> PlainTextResponse:
+        about_order("N-1", "acme")
+        return PlainTextResponse("", status_code=201)
+
+    monkeypatch.setenv("OTEL_ORDERS_PSEUDONYM_KEY", KEY)
+    app = Starlette(routes=[Route("/orders", create_in_a_thread if threaded else create)])
+    answer = get(f"{serve(OrderMiddleware(app, order_ref=True))}/orders", OUTSIDE if outside else {})
+    assert answer.headers.get("x-order-ref") == (pseudonym("N-1", KEY.encode()) if outside else None)
+    attributes = spans.one("GET").attributes or {}
+    assert (attributes["order_id"], attributes["partner_id"]) == ("N-1", "acme")
+
+
+def test_an_order_outside_of_requests_or_with_no_usable_id_is_not_named() -> None:
+    about_order("N-1")
+    about_order("")
+    assert current_order() is None
+
+
+def test_an_order_that_an_untrusted_caller_made_up_stays_off_the_span(serve: Serve, spans: Spans) -> None:
+    app = Starlette(routes=[Route("/orders/{order_id}", missing)])
+    get(f"{serve(OrderMiddleware(app, order_id='path:order_id'))}/orders/made-up", OUTSIDE)
+    assert "order_id" not in (spans.one("GET").attributes or {})
 
 
 def test_an_order_in_the_path_is_there_in_threads_and_for_who_stands_before_us(serve: Serve, spans: Spans) -> None:
