@@ -78,17 +78,28 @@ class Fold(msgspec.Struct, array_like=True, gc=False):
     ran: list[int] = []
 
 
+class Hold(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A person's note that an order may wait.  until: unix ns.  by: who said so.  at: when, unix ns."""
+
+    until: int
+    why: str
+    by: str = ""
+    at: int = 0
+
+
 class Order(msgspec.Struct, array_like=True, gc=False):
     """One row: everything about one order.
 
     swept_at: up to when its timers have been looked at, unix ns.  events: in order of arrival.  debt: facts that were
     counted and that later events have disproved; counters never go down, so each is owed to the next equal fact.
+    hold: what people said about it, None for nothing.
     """
 
     fold: Fold
     swept_at: int = 0
     events: list[Kept] = []
     debt: list[Fact] = []
+    hold: Hold | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()

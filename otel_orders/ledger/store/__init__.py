@@ -59,6 +59,18 @@ class Seen(NamedTuple):
     lifecycle_hash: str
 
 
+class MessageNote(NamedTuple):
+    """What is known of one message in one queue whose messages are tracked.
+
+    message_id: unique in its queue.  at: when it was published, or settled, unix ns.
+    """
+
+    queue: str
+    message_id: str
+    order_id: str
+    at: int
+
+
 class Transaction(Protocol):
     """What a store does inside one transaction."""
 
@@ -82,8 +94,28 @@ class Transaction(Protocol):
         """Write new contents of existing rows, due_at included."""
         ...
 
+    def delete(self, rows: Sequence[Found]) -> None:
+        """Forget orders."""
+        ...
+
     def add(self, changes: Mapping[Series, int]) -> None:
         """Change totals."""
+        ...
+
+    def advance(self, moments: Mapping[Series, int]) -> dict[Series, int]:
+        """Keep for each series the latest of the moments (unix ns) it was ever given; return those kept before."""
+        ...
+
+    def published(self, notes: Sequence[MessageNote]) -> None:
+        """Note messages that wait in their queues; one that was settled before it was noted is not kept waiting."""
+        ...
+
+    def settled(self, notes: Sequence[MessageNote]) -> None:
+        """Note messages that wait no more, also those whose publishing is not known yet."""
+        ...
+
+    def forget_messages(self, queue: str, before: int) -> int:
+        """Forget what was published in *queue*, or settled, before *before* (unix ns); return how many waited."""
         ...
 
     def see(self, seen: Iterable[Seen]) -> None:
@@ -92,6 +124,10 @@ class Transaction(Protocol):
 
     def put(self, key: str, value: str) -> None:
         """Keep *value* under *key* (settings of the store, offsets of followed files)."""
+        ...
+
+    def drop(self, key: str) -> None:
+        """Forget what put() kept under *key*."""
         ...
 
 
@@ -110,8 +146,20 @@ class Store(Protocol):
         """Yield the ids of all orders, in lists of at most *batch*."""
         ...
 
+    def scan(self, batch: int) -> Iterator[list[tuple[str, bytes]]]:
+        """Yield (order_id, packed state) of all orders by id, in lists of at most *batch*, blocking no writer."""
+        ...
+
     def totals(self) -> dict[Series, int]:
         """Return all totals."""
+        ...
+
+    def moments(self) -> dict[Series, int]:
+        """Return all that advance() kept, unix ns."""
+        ...
+
+    def oldest_messages(self) -> dict[str, MessageNote]:
+        """Return, by queue, the message that waits longest."""
         ...
 
     def oldest(self, stages: int) -> dict[int, int]:
@@ -128,6 +176,10 @@ class Store(Protocol):
 
     def get(self, key: str) -> str | None:
         """Return what put() kept under *key*."""
+        ...
+
+    def items(self, prefix: str) -> dict[str, str]:
+        """Return all that put() kept under keys that start with *prefix*, by key in order."""
         ...
 
     def size(self) -> int:

@@ -17,16 +17,16 @@ import msgspec
 
 from otel_orders.errors import StoreUnavailableError, StoreVersionError
 from otel_orders.ledger.model import NEVER
-from otel_orders.ledger.store import Found, Row, Seen
+from otel_orders.ledger.store import Found, MessageNote, Row, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from otel_orders.ledger.totals import Series
 
-VERSION = 1
+VERSION = 2
 
-SCHEMA = (
+SCHEMA_1 = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     """CREATE TABLE orders (
         place INTEGER PRIMARY KEY,
@@ -47,8 +47,23 @@ SCHEMA = (
         lifecycle_hash TEXT NOT NULL,
         PRIMARY KEY (service, instance, role)
     ) WITHOUT ROWID""",
-    f"PRAGMA user_version = {VERSION}",
+    "PRAGMA user_version = 1",
 )
+SCHEMA_2 = (
+    "CREATE TABLE moments (series TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE messages (
+        queue TEXT NOT NULL,
+        message_id TEXT NOT NULL,
+        order_id TEXT NOT NULL,
+        published_at INTEGER,
+        settled_at INTEGER,
+        PRIMARY KEY (queue, message_id)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX messages_waiting ON messages (queue, published_at) WHERE settled_at IS NULL",
+    "PRAGMA user_version = 2",
+)
+MIGRATIONS = (SCHEMA_1, SCHEMA_2)
+"""What brings a file of each version, from 0, to the next one."""
 
 # Orders come in random order, so a commit costs the pages it touches: a small page is copied and checked for less.
 # With pages of 1,024 bytes ingest costs half of what it does with 4,096 (README, "Measured").
@@ -111,8 +126,8 @@ class SqliteStore:
 
     def _migrate(self) -> None:
         with self.transaction():  # looked at inside: another process may make the schema at the same time
-            if self._check(self._writer) == 0:
-                for statement in SCHEMA:
+            for statements in MIGRATIONS[self._check(self._writer) :]:
+                for statement in statements:
                     self._writer.execute(statement)
 
     @contextmanager
@@ -144,9 +159,26 @@ class SqliteStore:
             yield [order_id for (order_id,) in rows]
             last = rows[-1][0]
 
+    def scan(self, batch: int) -> Iterator[list[tuple[str, bytes]]]:
+        """Yield (order_id, packed state) of all orders by id, in lists of at most *batch*, blocking no writer."""
+        statement, last = "SELECT order_id, state FROM orders WHERE order_id > ? ORDER BY order_id LIMIT ?", ""
+        while rows := self._read(statement, (last, batch)):
+            yield rows
+            last = rows[-1][0]
+
     def totals(self) -> dict[Series, int]:
         """Return all totals."""
-        return {tuple(json.loads(series)): value for series, value in self._read("SELECT series, value FROM totals")}
+        return _by_series(self._read("SELECT series, value FROM totals"))
+
+    def moments(self) -> dict[Series, int]:
+        """Return all that advance() kept, unix ns."""
+        return _by_series(self._read("SELECT series, at FROM moments"))
+
+    def oldest_messages(self) -> dict[str, MessageNote]:
+        """Return, by queue, the message that waits longest."""
+        waiting = "FROM messages WHERE settled_at IS NULL GROUP BY queue"
+        statement = f"SELECT queue, message_id, order_id, min(published_at) {waiting}"
+        return {row[0]: MessageNote(*row) for row in self._read(statement)}
 
     def oldest(self, stages: int) -> dict[int, int]:
         """Return when the first of the orders that wait at each rank below *stages* came there (unix ns)."""
@@ -167,6 +199,11 @@ class SqliteStore:
         """Return what put() kept under *key*."""
         found = self._read("SELECT value FROM meta WHERE key = ?", (key,))
         return found[0][0] if found else None
+
+    def items(self, prefix: str) -> dict[str, str]:
+        """Return all that put() kept under keys that start with *prefix*, by key in order."""
+        statement = "SELECT key, value FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key"
+        return dict(self._read(statement, (len(prefix), prefix)))
 
     def size(self) -> int:
         """Return the size of the file and its log in bytes."""
@@ -229,6 +266,10 @@ class SqliteTransaction:
             [(row.stage, row.waiting_since, _or_null(row.due_at), row.state, row.place) for row in rows],
         )
 
+    def delete(self, rows: Sequence[Found]) -> None:
+        """Forget orders."""
+        self._connection.executemany("DELETE FROM orders WHERE place = ?", [(row.place,) for row in rows])
+
     def add(self, changes: Mapping[Series, int]) -> None:
         """Change totals."""
         self._connection.executemany(
@@ -236,6 +277,45 @@ class SqliteTransaction:
             " ON CONFLICT (series) DO UPDATE SET value = value + excluded.value",
             ((_encode(series).decode(), value) for series, value in changes.items() if value),
         )
+
+    def advance(self, moments: Mapping[Series, int]) -> dict[Series, int]:
+        """Keep for each series the latest of the moments (unix ns) it was ever given; return those kept before."""
+        before: dict[Series, int] = {}
+        for series, at in moments.items():
+            key = _encode(series).decode()
+            found = self._connection.execute("SELECT at FROM moments WHERE series = ?", (key,)).fetchone()
+            if found:
+                before[series] = found[0]
+            self._connection.execute(
+                "INSERT INTO moments (series, at) VALUES (?, ?)"
+                " ON CONFLICT (series) DO UPDATE SET at = max(at, excluded.at)",
+                (key, at),
+            )
+        return before
+
+    def published(self, notes: Sequence[MessageNote]) -> None:
+        """Note messages that wait in their queues; one that was settled before it was noted is not kept waiting."""
+        self._connection.executemany(
+            "INSERT INTO messages (queue, message_id, order_id, published_at) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (queue, message_id) DO UPDATE SET published_at = excluded.published_at",
+            notes,
+        )
+
+    def settled(self, notes: Sequence[MessageNote]) -> None:
+        """Note messages that wait no more, also those whose publishing is not known yet."""
+        self._connection.executemany(
+            "INSERT INTO messages (queue, message_id, order_id, settled_at) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (queue, message_id) DO UPDATE SET settled_at = excluded.settled_at",
+            notes,
+        )
+
+    def forget_messages(self, queue: str, before: int) -> int:
+        """Forget what was published in *queue*, or settled, before *before* (unix ns); return how many waited."""
+        waited = "SELECT count(*) FROM messages WHERE queue = ? AND published_at < ? AND settled_at IS NULL"
+        count: int = self._connection.execute(waited, (queue, before)).fetchone()[0]
+        gone = "DELETE FROM messages WHERE queue = ? AND (published_at < ? OR settled_at < ?)"
+        self._connection.execute(gone, (queue, before, before))
+        return count
 
     def see(self, seen: Iterable[Seen]) -> None:
         """Note signs of life; an older one never replaces a newer one."""
@@ -250,6 +330,14 @@ class SqliteTransaction:
         """Keep *value* under *key*."""
         statement = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         self._connection.execute(statement, (key, value))
+
+    def drop(self, key: str) -> None:
+        """Forget what put() kept under *key*."""
+        self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+
+def _by_series(rows: Iterable[tuple[str, int]]) -> dict[Series, int]:
+    return {tuple(json.loads(series)): value for series, value in rows}
 
 
 def _insist(connection: sqlite3.Connection, pragma: str) -> None:
