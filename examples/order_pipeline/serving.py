@@ -20,10 +20,7 @@ from prometheus_client import make_asgi_app
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
-    from fastapi.telemetry import TelemetryConfig
 
-NO_OTHER_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
-"""For services that the world calls: a server span of FastAPI's own continues the trace of whoever sends one."""
 STOP_WITHIN = 10
 """Seconds that requests under way have to finish when the service stops."""
 

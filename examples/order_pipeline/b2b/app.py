@@ -144,7 +144,7 @@ def create_app(database: Path, amqp_url: str, shop_url: str, partners: Partners)
             yield {"received": received, "shop": shop, "partners": partners}
         received.disconnect()
 
-    app = FastAPI(title="B2B", lifespan=lifespan, telemetry=serving.NO_OTHER_TELEMETRY)
+    app = FastAPI(title="B2B", lifespan=lifespan)
     app.include_router(routes)
     partners_api = by_path("/batches", "/orders/")  # what is below is for the world; /metrics and /healthz are for us
     app.add_middleware(OrderMiddleware, audience=partners_api, order_id="path:order_id", order_ref=True)

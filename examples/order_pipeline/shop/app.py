@@ -21,7 +21,7 @@ from examples.order_pipeline.messaging import Broker
 from examples.order_pipeline.retry import BrokerUnavailableError
 from examples.order_pipeline.shop import PUBLIC_HOST
 from examples.order_pipeline.shop.store import NotFoundError, Order, Orders
-from otel_orders.instrumentation.asgi import OrderMiddleware
+from otel_orders.instrumentation.asgi import OrderMiddleware, about_order
 from otel_orders.instrumentation.audience import by_host
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ async def create(new: NewOrder, orders: TheOrders) -> Order:
     order = orders.get(order_id)
     if (order.partner_id, order.material) != (new.partner_id, new.material):
         raise HTTPException(409, "another order has this id")
+    about_order(order_id, order.partner_id)
     return order
 
 
@@ -159,7 +160,7 @@ def create_app(database: Path, amqp_url: str) -> FastAPI:
             yield {"orders": orders, "broker": broker}
         orders.disconnect()
 
-    app = FastAPI(title="Shop", lifespan=lifespan, telemetry=serving.NO_OTHER_TELEMETRY)
+    app = FastAPI(title="Shop", lifespan=lifespan)
     app.include_router(routes)
     app.add_exception_handler(NotFoundError, not_found)
     app.add_exception_handler(BrokerUnavailableError, try_again_later)
