@@ -9,7 +9,6 @@ import contextvars
 import functools
 import inspect
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -17,16 +16,14 @@ import pika
 import pytest
 from opentelemetry.instrumentation.pika import PikaInstrumentor
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.sdk.trace import TracerProvider
 from pika.adapters.blocking_connection import BlockingChannel
 
 from otel_orders.context import Order, bound
 from otel_orders.instrumentation import pika as instrumentation
-from tests.instrumentation.test_coexistence import both
-from tests.instrumentation.transcripts import BREAKS, CONDITIONS, HEADERS, OFFICIAL, Log
+from tests.instrumentation.transcripts import CONDITIONS, HEADERS, OFFICIAL, Log, instrumented
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.instrumentation.conftest import Faults, Spans
 
@@ -636,10 +633,11 @@ def transcript(behaviour: Callable[[App], None], url: str, headers: str) -> Log:
     log = Log()
     with log.complete():
         connection = pika.BlockingConnection(pika.URLParameters(url))
-        try:
-            behaviour(App(connection, headers, log))
-        finally:
-            if connection.is_open:
+        app = App(connection, headers, log)
+        with log.attempt():
+            behaviour(app)
+        if connection.is_open:
+            with log.attempt():
                 connection.close()
     return log
 
@@ -647,21 +645,6 @@ def transcript(behaviour: Callable[[App], None], url: str, headers: str) -> Log:
 @functools.cache
 def bare_transcript(behaviour: Callable[[App], None], url: str, headers: str) -> Log:
     return transcript(behaviour, url, headers)
-
-
-@contextmanager
-def instrumented(condition: str, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if condition in OFFICIAL:
-        with both(PikaInstrumentor(), instrumentation, OFFICIAL[condition], spans):
-            yield
-        return
-    provider = TracerProvider(shutdown_on_exit=False)
-    if (processor := BREAKS[condition]) is not None:
-        provider.add_span_processor(processor)
-    monkeypatch.setattr("otel_orders.instrumentation.spans.tracer", provider.get_tracer("otel_orders"))
-    instrumentation.instrument()
-    yield
-    instrumentation.uninstrument()
 
 
 @pytest.mark.parametrize(("condition", "headers"), CONDITIONS, ids=lambda name: name)
@@ -678,7 +661,7 @@ def test_an_application_sees_the_same_with_us_and_without(
     if condition in OFFICIAL and behaviour in OFFICIAL_DIFFERS:
         pytest.skip("the official instrumentation itself changes this")
     bare = bare_transcript(behaviour, amqp_url, headers)
-    with instrumented(condition, spans, monkeypatch), bound(Order("4" * 65_536)):
+    with instrumented(condition, PikaInstrumentor(), instrumentation, spans, monkeypatch), bound(Order("4" * 65_536)):
         ours = contextvars.copy_context().run(transcript, behaviour, amqp_url, headers)
     assert ours == bare
     if condition in {"start", "end"} or behaviour is wrong_arguments:

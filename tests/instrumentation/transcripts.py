@@ -14,16 +14,21 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from otel_orders import names
 from otel_orders.instrumentation.amqp import CARRIED
+from tests.instrumentation.test_coexistence import both
 from tests.instrumentation.test_http_identical import BrokenEnd, BrokenExporter, BrokenStart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pytest
     from opentelemetry.sdk.trace import SpanProcessor
+
+    from tests.instrumentation.conftest import Spans
 
 BREAKS: dict[str, SpanProcessor | None] = {
     "nothing": None,
@@ -57,6 +62,8 @@ LIVE = ("Channel", "Connection")
 LOGGERS = ("pika", "aio_pika", "aiormq")
 
 _TIMES = ("timestamp",)
+_BROKERS_CHOICE = ("multiple",)
+"""How many confirmations the broker puts into one."""
 _GENERATED = re.compile(r"amq[._](?:gen-)?[\w-]{22,}|ctag\d+\.\w+|\b[0-9a-f]{32}\b|\b0x[0-9a-f]+")
 
 
@@ -68,7 +75,7 @@ def shown(seen: Any) -> Any:
         return {key: shown(value) for key, value in seen.items() if key not in CARRIED} or None
     if isinstance(seen, (list, tuple)):
         return type(seen).__qualname__, [shown(part) for part in seen]
-    if seen is None or isinstance(seen, (str, bytes, int, float)):
+    if seen is None or isinstance(seen, (str, bytes, int, float, datetime)):
         return _GENERATED.sub("...", repr(seen))
     kind = type(seen)
     if not kind.__module__.startswith(FACTS) or kind.__qualname__.endswith(LIVE):
@@ -81,7 +88,8 @@ def _fields(seen: Any) -> dict[str, Any]:
     fields = {name: getattr(seen, name, None) for name in (*slots, *getattr(seen, "__dict__", ()))}
     if fields.get("headers") is not None:
         fields["headers"] = shown(fields["headers"])
-    return {name: _own_time(value) if name in _TIMES else value for name, value in fields.items() if name[:1] != "_"}
+    told = {name: value for name, value in fields.items() if name[:1] != "_" and name not in _BROKERS_CHOICE}
+    return {name: _own_time(value) if name in _TIMES else value for name, value in told.items()}
 
 
 def _own_time(timestamp: Any) -> Any:
@@ -107,16 +115,17 @@ class Log(list[Any]):
 
     @contextmanager
     def complete(self) -> Iterator[None]:
-        """Write down what the block raises, and after all else what it has logged and warned of."""
+        """Write down, after all else, what the block has logged and warned of."""
         collected = _Records()
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             for name in LOGGERS:
                 logging.getLogger(name).addHandler(collected)
-            with self.attempt():
+            try:
                 yield
-            for name in LOGGERS:
-                logging.getLogger(name).removeHandler(collected)
+            finally:
+                for name in LOGGERS:
+                    logging.getLogger(name).removeHandler(collected)
         self.append(sorted(collected.seen))
         self.append([(warning.category, shown(str(warning.message))) for warning in warned])
 
@@ -128,3 +137,23 @@ class _Records(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.seen.append((record.name, record.levelname, str(record.msg)[:40]))
+
+
+@contextmanager
+def instrumented(
+    condition: str, theirs: Any, ours: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Instrument by *ours*, with something broken in it or with *theirs* at work too."""
+    if condition in OFFICIAL:
+        with both(theirs, ours, OFFICIAL[condition], spans):
+            yield
+        return
+    provider = TracerProvider(shutdown_on_exit=False)
+    if (processor := BREAKS[condition]) is not None:
+        provider.add_span_processor(processor)
+    monkeypatch.setattr("otel_orders.instrumentation.spans.tracer", provider.get_tracer("otel_orders"))
+    ours.instrument()
+    try:
+        yield
+    finally:
+        ours.uninstrument()
