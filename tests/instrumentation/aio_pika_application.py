@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
@@ -84,7 +83,6 @@ async def _observed(behaviour: Behaviour, connect: str, url: str, headers: str, 
             await asyncio.wait_for(behaviour(App(connection, channel, queue, headers, log)), 30)
     finally:
         await connection.close()
-    gc.collect()  # what nobody waits for is told when it goes
     log.append(sorted(unhandled, key=repr))
 
 

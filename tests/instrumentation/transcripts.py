@@ -64,7 +64,7 @@ LOGGERS = ("pika", "aio_pika", "aiormq")
 _TIMES = ("timestamp",)
 _BROKERS_CHOICE = ("multiple",)
 """How many confirmations the broker puts into one."""
-_GENERATED = re.compile(r"amq[._](?:gen-)?[\w-]{22,}|ctag\d+\.\w+|\b[0-9a-f]{32}\b|\b0x[0-9a-f]+")
+_GENERATED = re.compile(r"amq[._](?:gen-)?[\w-]{22,}|ctag\d+\.\w+|\b[0-9a-f]{32}\b|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b0x[0-9a-f]+")
 
 
 def shown(seen: Any) -> Any:
