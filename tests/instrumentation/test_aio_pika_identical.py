@@ -1,4 +1,4 @@
-"""An application behaves the same on aio-pika with us and without us, whatever goes wrong in us: publishing, messages.
+"""An application behaves the same on aio-pika with us and without us, whatever breaks in us: publishing, messages.
 
 The behaviours are those that aio-pika's own tests check (tests/test_amqp.py, tests/test_message.py).
 """
@@ -17,7 +17,7 @@ import pytest
 from aio_pika.exceptions import DeliveryError, PublishError
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from tests.instrumentation.aio_pika_application import CASES, assert_same
+from tests.instrumentation.aio_pika_application import CASES, without_and_with_us
 from tests.instrumentation.transcripts import HEADERS, OFFICIAL
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ async def transaction(app: App) -> None:
 
 async def own_message(app: App) -> None:
     """What the application hands over is neither changed nor locked, and may be used again."""
-    headers = {"own": {"nested": None}}
+    headers: dict[str, Any] = {"own": {"nested": None}}
     own = aio_pika.Message(b"1", headers=headers, message_id="m", expiration=60, priority=3)
     before = repr(own), copy.copy(own).info()
     for _ in range(2):
@@ -297,6 +297,7 @@ OFFICIAL_DIFFERS = {
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 def test_an_application_sees_the_same_with_us_and_without(
     behaviour: Behaviour,
+    *,
     connect: str,
     condition: str,
     headers: str,
@@ -307,6 +308,7 @@ def test_an_application_sees_the_same_with_us_and_without(
 ) -> None:
     if condition in OFFICIAL and behaviour in OFFICIAL_DIFFERS:
         pytest.skip("the official instrumentation itself changes this")
-    assert_same(behaviour, connect, condition, headers, amqp_url, spans, monkeypatch)
+    bare, ours = without_and_with_us(behaviour, connect, condition, headers, amqp_url, spans, monkeypatch)
+    assert ours == bare
     if condition in {"start", "end"} or behaviour is wrong_arguments:
         faults.expected = faults.counted

@@ -44,7 +44,7 @@ HEADERS: dict[str, dict[str, Any] | None] = {
         "traceparent": 7,
         "tracestate": None,
         "baggage": [1, {"order_id": None}],
-        "x-delivery-count": -1,
+        "x-delivery-count": "often",
         names.PUBLISHED_AT_HEADER: True,
         names.TRACE_STARTED_AT_HEADER: {"nested": [{"table": None}]},
         "own": {"nested": {"list": [1, "two", None, True], "none": None}},
@@ -64,7 +64,9 @@ LOGGERS = ("pika", "aio_pika", "aiormq")
 _TIMES = ("timestamp",)
 _BROKERS_CHOICE = ("multiple",)
 """How many confirmations the broker puts into one."""
-_GENERATED = re.compile(r"amq[._](?:gen-)?[\w-]{22,}|ctag\d+\.\w+|\b[0-9a-f]{32}\b|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b0x[0-9a-f]+")
+_GENERATED = re.compile(
+    r"amq[._](?:gen-)?[\w-]{22,}|ctag\d+\.\w+|\b[0-9a-f]{32}\b|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b0x[0-9a-f]+"
+)
 
 
 def shown(seen: Any) -> Any:
@@ -136,7 +138,8 @@ class _Records(logging.Handler):
         self.seen: list[tuple[str, str, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.seen.append((record.name, record.levelname, str(record.msg)[:40]))
+        if record.name != "aio_pika.tools":  # what a robust channel says depends on how far it is with coming back
+            self.seen.append((record.name, record.levelname, str(record.msg)[:40]))
 
 
 @contextmanager
