@@ -12,7 +12,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otel_orders.context import Order, bound
 from otel_orders.instrumentation import aio_pika as instrumentation
-from tests.instrumentation.transcripts import CONDITIONS, HEADERS, Log, instrumented, shown
+from tests.instrumentation.transcripts import CONDITIONS, HEADERS, TOO_LONG, Log, instrumented, shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -112,7 +112,7 @@ def without_and_with_us(  # noqa: PLR0917 - what its tests are given
     bare = bare_transcript(behaviour, connect, url, headers)
     with (
         instrumented(condition, AioPikaInstrumentor(), instrumentation, spans, monkeypatch),
-        bound(Order("4" * 65_536)),
+        bound(Order("4" * TOO_LONG)),
     ):
         ours = transcript(behaviour, connect, url, headers)
     return list(bare), list(ours)

@@ -12,7 +12,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otel_orders.context import Order, bound
 from otel_orders.instrumentation import pika as instrumentation
-from tests.instrumentation.transcripts import HEADERS, Log, instrumented
+from tests.instrumentation.transcripts import HEADERS, TOO_LONG, Log, instrumented
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +81,6 @@ def without_and_with_us(  # noqa: PLR0917 - what its tests are given
 ) -> tuple[list[Any], list[Any]]:
     """Return what *behaviour* sees without us, and with us while something is broken or the official one is there."""
     bare = bare_transcript(behaviour, url, headers)
-    with instrumented(condition, PikaInstrumentor(), instrumentation, spans, monkeypatch), bound(Order("4" * 65_536)):
+    with instrumented(condition, PikaInstrumentor(), instrumentation, spans, monkeypatch), bound(Order("4" * TOO_LONG)):
         ours = contextvars.copy_context().run(transcript, behaviour, url, headers)
     return list(bare), list(ours)

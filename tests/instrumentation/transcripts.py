@@ -56,6 +56,9 @@ HEADERS: dict[str, dict[str, Any] | None] = {
 
 CONDITIONS = [*((broken, "ours") for broken in (*BREAKS, *OFFICIAL)), *(("nothing", headers) for headers in HEADERS)]
 
+TOO_LONG = 140_000
+"""Characters that no frame of AMQP takes: RabbitMQ closes the connection."""
+
 FACTS = ("pika.spec", "pamqp", "aio_pika.message", "aiormq.abc", "pika.adapters.blocking_connection")
 """Modules whose plain objects are written down field by field; of any other object it is the type."""
 LIVE = ("Channel", "Connection")
