@@ -214,7 +214,7 @@ def outgoing(span: Span, context: Context) -> dict[str, str]:
 
 
 def _current_order() -> Order | None:
-    """Return the current order, as far as receivers read it; a header that no frame of AMQP takes costs the connection."""
+    """Return the current order, as far as receivers read it; a header that fits no AMQP frame costs the connection."""
     order = current_order()
     if order is None or len(order.order_id) > MAX_ID:
         return None
