@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import copy
 import functools
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from weakref import WeakKeyDictionary
 import wrapt
 from aio_pika import Exchange
 from aio_pika.exceptions import DeliveryError, PublishError
+from aio_pika.message import Message as OwnMessage
 from aio_pika.message import ProcessContext
 from aio_pika.queue import Queue, QueueIterator
 from aio_pika.robust_queue import RobustQueueIterator
@@ -157,6 +159,8 @@ class _Outgoing(_Proxy):
     @property
     def properties(self) -> Any:
         properties = self.__wrapped__.properties
+        if not isinstance(self.__wrapped__, OwnMessage):  # which makes them anew each time; others may keep them
+            properties = copy.copy(properties)
         properties.headers = self._self_sending.headers
         if properties.timestamp is None:
             properties.timestamp = datetime.fromtimestamp(self._self_sending.timestamp, UTC)

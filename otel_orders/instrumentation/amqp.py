@@ -157,7 +157,7 @@ class Sending(Outbound):
         self.outcome = UNCONFIRMED
         self._awaited = False
         self._before = get_current()
-        headers = {} if message.headers is None else dict(message.headers)
+        headers = {} if message.headers is None else {**message.headers}  # no mapping: the client's own error
         custom = _custom_context(headers) if TRACEPARENT in headers and adopted is None else None
         super().__init__(FAULT, adopted or self._start(custom, tracing), adopted=adopted is not None)
         if adopted is not None:

@@ -217,14 +217,22 @@ def outgoing(span: Span, context: Context) -> dict[str, str]:
     """Return the headers that carry *span*, the baggage of *context* and the current order."""
     configured = propagate.get_global_textmap()
     if _is_standard(configured) and not baggage.get_all(context):
-        return _outgoing_alone(span.get_span_context(), current_order())
+        return _outgoing_alone(span.get_span_context(), _current_order())
     context = trace.set_span_in_context(span, context)
-    order = current_order()
+    order = _current_order()
     if order is not None:
         context = to_baggage(order, baggage.remove_baggage(names.PARTNER_ID, context))
     carrier: dict[str, str] = {}
     _with_baggage(configured).inject(carrier, context)
     return carrier
+
+
+def _current_order() -> Order | None:
+    """Return the current order, as far as receivers read it; a header that fits no AMQP frame costs the connection."""
+    order = current_order()
+    if order is None or len(order.order_id) > MAX_ID:
+        return None
+    return order if len(order.partner_id or "") <= MAX_ID else Order(order.order_id)
 
 
 def _outgoing_alone(span: SpanContext, order: Order | None) -> dict[str, str]:

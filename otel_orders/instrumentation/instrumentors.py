@@ -37,7 +37,7 @@ class AioPikaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """Return the versions of aio-pika that are traced."""
-        return ("aio_pika >= 9, < 11",)
+        return ("aio_pika >= 9.1, < 11",)
 
     def _instrument(self, **_: Any) -> None:
         from otel_orders.instrumentation import aio_pika  # noqa: PLC0415

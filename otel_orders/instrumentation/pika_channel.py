@@ -229,26 +229,24 @@ def _by_callback(wrapped: Wrapped, channel: Channel, args: Args, kwargs: Kwargs)
 
 def by_callback(wrapped: Wrapped, args: Args, kwargs: Kwargs) -> Any:
     """Call *wrapped*, with the callback inside the process span."""
-    traced = guarded(FAULT, _with_traced_callback, *args, **kwargs)
+    name = "callback" if getattr(wrapped, "__name__", "") == "basic_get" else "on_message_callback"
+    traced = guarded(FAULT, _with_traced_callback, name, *args, **kwargs)
     return wrapped(*args, **kwargs) if traced is None else wrapped(*traced[0], **traced[1])
 
 
-def _with_traced_callback(queue: str, *args: Any, auto_ack: bool = False, **kwargs: Any) -> tuple[Args, Kwargs] | None:
-    """Return the arguments with the callback inside the process span; None: leave the call to pika."""
-    name = "callback" if "callback" in kwargs and "on_message_callback" not in kwargs else "on_message_callback"
-    callback = args[0] if args else kwargs.pop(name, None)
+def _with_traced_callback(name: str, queue: str, *args: Any, **kwargs: Any) -> tuple[Args, Kwargs] | None:
+    """Return the arguments with the callback (*name*) inside the process span; None: leave the call to pika."""
+    callback = args[0] if args else kwargs.get(name)
     if not callable(callback):
         return None
-    no_ack = args[1] if len(args) > 1 else auto_ack
+    no_ack = args[1] if len(args) > 1 else kwargs.get("auto_ack", False)
 
     @functools.wraps(callback)
     def traced(channel: Any, method: Any, properties: Any, body: Any) -> Any:
         with guarded(FAULT, process, channel, queue, no_ack, method, properties) or NOTHING:
             return callback(channel, method, properties, body)
 
-    if len(args) <= 1:
-        kwargs["auto_ack"] = auto_ack
-    return (queue, traced, *args[1:]), kwargs
+    return ((queue, traced, *args[1:]), kwargs) if args else ((queue,), kwargs | {name: traced})
 
 
 def process(

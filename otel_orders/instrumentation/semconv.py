@@ -32,7 +32,7 @@ OPT_IN: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 Server = tuple[str, int]
 """Host and port of the broker, as the application named it."""
 
-_ANONYMOUS = re.compile(r"amq(?:\.gen-|\.ctag|_[0-9a-f]{8}|\.rabbitmq\.reply-to)")
+_ANONYMOUS = re.compile(r"amq(?:\.gen-|\.ctag|_(?:0x)?[0-9a-f]{8}|\.rabbitmq\.reply-to)")
 """How names begin that the broker, or aio-pika, made up: a new one at each start."""
 
 

@@ -142,6 +142,8 @@ class Scope:
         on_top = get_current() is self._context
         if on_top:
             attach(context)
-        if on_top or (self._order is not None and CURRENT.get() is self._order):
+        if CURRENT.get() is self._order and (
+            on_top or self._order is not None
+        ):  # not after the end of a bound() around
             CURRENT.set(order)
         self._place.closed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import gc
 from collections.abc import Callable
@@ -436,3 +437,29 @@ def test_wrong_arguments_raise_what_pika_raises(channel: Any, faults: Faults) ->
     with pytest.raises(TypeError, match="on_message_callback"):
         channel.basic_consume("queue", None)
     faults.expected = {"amqp"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        ORDER,
+        pytest.param(
+            None,
+            marks=pytest.mark.xfail(
+                reason="a scope without an order cannot tell whether the bound() around it has ended: it binds it again"
+            ),
+        ),
+    ],
+)
+@pytest.mark.usefixtures("_instrumented")
+def test_an_order_that_was_bound_around_a_get_ends_with_its_block(told: Order | None, channel: Any, queue: str) -> None:
+    def application() -> Order | None:
+        with bound(told):
+            channel.basic_publish("", queue, b"payload")
+        with bound(Order("other")):
+            message = channel.basic_get(queue)
+        del message
+        channel.basic_get(queue)
+        return current_order()
+
+    assert contextvars.copy_context().run(application) is None
