@@ -69,13 +69,20 @@ class Order:
         return self._baggage
 
 
-CURRENT: ContextVar[Order | None] = ContextVar("otel_orders_current", default=None)
+class NoOrder:
+    """Stands where code works for no order, and is told apart from every other such place."""
+
+    __slots__ = ()
+
+
+CURRENT: ContextVar[Order | NoOrder | None] = ContextVar("otel_orders_current", default=None)
 """Set and reset with its own tokens where a ``with bound(...)`` block cannot stand; read through current_order()."""
 
 
 def current_order() -> Order | None:
     """Return the order that the calling code works for, or None."""
-    return CURRENT.get()
+    order = CURRENT.get()
+    return order if isinstance(order, Order) else None
 
 
 @contextmanager

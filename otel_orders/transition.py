@@ -16,7 +16,7 @@ from opentelemetry import trace
 from otel_orders import event as events
 from otel_orders import outbox
 from otel_orders.binding import UNRESOLVED, Resolver, resolver, wrapped
-from otel_orders.context import CURRENT, Order
+from otel_orders.context import CURRENT, NoOrder, Order, current_order
 from otel_orders.errors import ConfigurationError
 from otel_orders.faults import count_failure
 from otel_orders.recorder import active
@@ -99,7 +99,7 @@ def as_order(order_id: object, partner_id: object = None) -> Order | None:
             return None
         if partner_id is not None and partner_id is not UNRESOLVED:
             return Order(text, events.text_of(partner_id))
-        outer = CURRENT.get()
+        outer = current_order()
         return outer if outer is not None and outer.order_id == text else Order(text)
     except Exception as error:
         count_failure(FAULT, error)
@@ -113,7 +113,7 @@ class OrderScope:
 
     def __init__(self, order: Order | None) -> None:
         self._order = order
-        self._token: Token[Order | None] | None = None
+        self._token: Token[Order | NoOrder | None] | None = None
 
     def start(self) -> None:
         """Begin; the order is not bound yet."""

@@ -15,7 +15,7 @@ from opentelemetry.context import Context, attach, create_key, get_current
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Span, Status, StatusCode
 
-from otel_orders.context import CURRENT, Order
+from otel_orders.context import CURRENT, NoOrder, Order
 from otel_orders.faults import count_failure
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Outbound(OpenSpan):
 class _Place(msgspec.Struct):
     """Where a scope stands.  base: the context and the order that are current outside all scopes."""
 
-    base: tuple[Context, Order | None]
+    base: tuple[Context, Order | NoOrder | None]
     closed: bool = False
 
 
@@ -127,10 +127,10 @@ class Scope:
         outer = self._before[0].get(_PLACE)
         self._outer = outer if isinstance(outer, _Place) else None
         self._place = _Place(self._before if self._outer is None else self._outer.base)
-        self._order = order
+        self._order = order or NoOrder()
         self._context = Context({**context, **(known or {}), _PLACE: self._place})
         attach(self._context)
-        CURRENT.set(order)
+        CURRENT.set(self._order)
 
     def is_current(self) -> bool:
         """Return whether the calling code is directly inside."""
@@ -139,11 +139,8 @@ class Scope:
     def close(self) -> None:
         """Put back what was current before, unless the calling code has something else current by now."""
         context, order = self._before if self._outer is None or not self._outer.closed else self._outer.base
-        on_top = get_current() is self._context
-        if on_top:
+        if get_current() is self._context:
             attach(context)
-        if CURRENT.get() is self._order and (
-            on_top or self._order is not None
-        ):  # not after the end of a bound() around
+        if CURRENT.get() is self._order:  # which it is not after the end of a bound() around
             CURRENT.set(order)
         self._place.closed = True

@@ -443,12 +443,7 @@ def test_wrong_arguments_raise_what_pika_raises(channel: Any, faults: Faults) ->
     "told",
     [
         ORDER,
-        pytest.param(
-            None,
-            marks=pytest.mark.xfail(
-                reason="a scope without an order cannot tell whether the bound() around it has ended: it binds it again"
-            ),
-        ),
+        None,
     ],
 )
 @pytest.mark.usefixtures("_instrumented")
