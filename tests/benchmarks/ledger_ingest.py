@@ -44,9 +44,13 @@ def size() -> int:
 
 
 class Orders:
-    """*count* open orders, the same in every run, each somewhere on its way for up to ten days."""
+    """*count* open orders, the same in every run, each somewhere on its way for up to ten days.
 
-    def __init__(self, count: int) -> None:
+    now: unix ns; may be set to another time before what comes next is asked for.
+    """
+
+    def __init__(self, count: int, now: int = NOW) -> None:
+        self.now = now
         rng = random.Random(count)
         self._come = {str(uuid.UUID(int=rng.getrandbits(128))): rng.randrange(1, len(WAY)) for _ in range(count)}
         self._rng = rng
@@ -62,14 +66,14 @@ class Orders:
         """Return what happens next to random ones of them, 20,000 in a second."""
         chosen = self._rng.sample(list(self._come), batches * BATCH)
         received = [
-            self._received(order_id, self._come[order_id], NOW + place * 50_000)
+            self._received(order_id, self._come[order_id], self.now + place * 50_000)
             for place, order_id in enumerate(chosen)
         ]
         return [received[start : start + BATCH] for start in range(0, len(received), BATCH)]
 
     def _way(self, order_id: str) -> Iterator[Received]:
         steps = self._come[order_id]
-        times = sorted(NOW - self._rng.randrange(1, 10 * DAY) for _ in range(steps))
+        times = sorted(self.now - self._rng.randrange(1, 10 * DAY) for _ in range(steps))
         return (self._received(order_id, step, at) for step, at in enumerate(times))
 
     def _received(self, order_id: str, step: int, at: int) -> Received:
