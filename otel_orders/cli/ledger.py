@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 TOKEN = "OTEL_ORDERS_LEDGER_TOKEN"  # noqa: S105 - the variable's name
 OTLP_PORT = 4318
+SWITCHING = 0.0005
+"""Seconds that a thread keeps the interpreter when another wants it: a look-up must not wait while others read OTLP."""
 
 LifecycleFile = Annotated[str, typer.Option("--lifecycle", metavar="FILE", help="The lifecycle file.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -91,6 +94,7 @@ def _run(
         running = Ledger(opened, read, env, follow or [], on_event=show)
         stack.callback(running.close)
         tune_garbage_collection()
+        sys.setswitchinterval(SWITCHING)
         token = os.environ.get(TOKEN, "").strip() or None
         _announce(url_of(listener), read.hash, env, guarded=token is not None or is_loopback(address[0]))
         # From here on the port answers; requests that come before the server runs wait in the listener's queue.
