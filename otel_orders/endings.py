@@ -40,6 +40,21 @@ def before_sigterm(finish: Callable[[], None]) -> Callable[[], None]:
     return undo
 
 
+def within(seconds: float, step: Callable[[], object], name: str) -> bool:
+    """Let *step* run for at most *seconds*; return whether it has ended.  name: of the thread that it runs in.
+
+    It goes on in its thread, which does not keep the process alive.
+    """
+    running = threading.Thread(target=step, name=name, daemon=True)
+    try:
+        running.start()
+    except RuntimeError:  # the interpreter is ending, and starts no thread any more
+        step()
+        return True
+    running.join(seconds)
+    return not running.is_alive()
+
+
 def at_child_exit(finish: Callable[[], None]) -> None:
     """Call *finish* when a child that multiprocessing forks from now on has done its work: it ends without atexit."""
     util.register_after_fork(finish, lambda _finish: util.Finalize(None, finish, exitpriority=0))

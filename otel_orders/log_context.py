@@ -19,11 +19,10 @@ from otel_orders import json_lines, names
 from otel_orders.context import current_order
 from otel_orders.faults import count_failure
 from otel_orders.faults import logger as faults_logger
+from otel_orders.privacy import Masker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
-
-    from otel_orders.privacy import Masker
 
 OWN_LOGGER = faults_logger.name
 FAULT = "log_lines"
@@ -64,19 +63,19 @@ class MaskingProcessor:
 class OrderFilter(logging.Filter):
     """Adds order and trace to each record, and masks its text, extra fields, exception and stack.
 
-    Belongs on handlers: a logger's own filters do not see what its children log.
+    Belongs on handlers: a logger's own filters do not see what its children log.  masker: one that knows no further
+    keys by default.
     """
 
     def __init__(self, masker: Masker | None = None) -> None:
         super().__init__()
-        self._masker = masker
+        self._masker = masker or Masker()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change *record* in place; only a record that cannot be masked does not pass."""
         try:
             complete(record.__dict__)
-            if self._masker is not None:
-                _mask(record, self._masker)
+            _mask(record, self._masker)
         except Exception as error:
             count_failure(FAULT, error)
             return False

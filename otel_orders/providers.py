@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import get_tracer_provider, set_tracer_provider
 
+from otel_orders.endings import within
 from otel_orders.faults import logger
-from otel_orders.sinks.exporters import MaskingSpanExporter, shut_down
+from otel_orders.sinks.exporters import SHUTDOWN_SECONDS, MaskingSpanExporter, shut_down
 from otel_orders.sinks.logs import OtlpLogSink, otlp_exporter
 from otel_orders.sinks.traces import OrderSpanProcessor, TraceSink
 
@@ -43,18 +44,27 @@ class _Own:
     provider: TracerProvider | None = None
 
 
-def trace(settings: Settings, masker: Masker) -> tuple[Callable[[], object], Callable[[], None]]:
-    """Make spans carry orders and leave masked; return what flushes and what undoes it.
+class Tracing(NamedTuple):
+    """flush: sends what is queued.  undo: sends it, and takes everything back.  end: sends it, as the process ends."""
+
+    flush: Callable[[], object]
+    undo: Callable[[], object]
+    end: Callable[[], object]
+
+
+def trace(settings: Settings, masker: Masker) -> Tracing:
+    """Make spans carry orders and leave masked.
 
     A provider that the application made is completed.  Without one, ours is made; OTEL_TRACES_SAMPLER is in force
     there.  Without an endpoint its spans go nowhere, but log lines and messages have their trace all the same.
     """
     found = get_tracer_provider()
     if isinstance(found, TracerProvider) and found is not _Own.provider:
-        return found.force_flush, _complete(found, masker)
+        return _completed(found, masker)
     provider = _own_provider(settings)
     if settings.otlp_spans is None:
-        return _nothing, _add(provider, OrderSpanProcessor())
+        remove = _add(provider, OrderSpanProcessor())
+        return Tracing(_nothing, remove, remove)
     exporting = BatchSpanProcessor(MaskingSpanExporter(_span_exporter(settings.otlp_spans), masker))
     remove = _add(provider, OrderSpanProcessor(), exporting)
 
@@ -62,7 +72,7 @@ def trace(settings: Settings, masker: Masker) -> tuple[Callable[[], object], Cal
         shut_down(exporting, TraceSink.name)
         remove()
 
-    return exporting.force_flush, undo
+    return Tracing(exporting.force_flush, undo, undo)
 
 
 def _own_provider(settings: Settings) -> TracerProvider:
@@ -88,6 +98,19 @@ def _add(provider: TracerProvider, *processors: SpanProcessor) -> Callable[[], N
     return remove
 
 
+def _completed(provider: TracerProvider, masker: Masker) -> Tracing:
+    """Complete the application's *provider*.  What it has queued is sent before its exporters are as they were.
+
+    What is still queued after that, and all that ends while the process does, leaves masked too: then they stay.
+    """
+    undo = _complete(provider, masker)
+
+    def flush() -> bool:
+        return within(SHUTDOWN_SECONDS, provider.force_flush, "otel-orders-flush")
+
+    return Tracing(provider.force_flush, lambda: flush() and undo(), flush)
+
+
 def _complete(provider: TracerProvider, masker: Masker) -> Callable[[], None]:
     """Complete the application's *provider*: orders on its spans, masking before its exporters; return what undoes it.
 
@@ -106,7 +129,8 @@ def _mask_before(processor: SpanProcessor, masker: Masker) -> Callable[[], None]
         if isinstance(exporter, SpanExporter) and not isinstance(exporter, MaskingSpanExporter):
             setattr(holder, name, MaskingSpanExporter(exporter, masker))
             return partial(setattr, holder, name, exporter)
-        if isinstance(exporter, SpanExporter):
+        if isinstance(exporter, MaskingSpanExporter):  # of an earlier configure()
+            exporter.masker = masker
             return _nothing
     if type(processor).on_end is not SpanProcessor.on_end:
         logger.warning(

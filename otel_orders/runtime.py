@@ -7,6 +7,7 @@ OTEL_ variables in force.  Everything that configure() did, shutdown() undoes.
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import threading
 import time
@@ -14,15 +15,15 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from otel_orders import endings, log_context
+from otel_orders.error_codes import error_codes as known_error_codes
 from otel_orders.errors import ConfigurationError
 from otel_orders.event import Heartbeat, new_event_id
-from otel_orders.faults import count_failure, failures
+from otel_orders.faults import count_failure, failures, logger
 from otel_orders.json_lines import LineWriter
 from otel_orders.lifecycle_model import Lifecycle
 from otel_orders.privacy import Masker
 from otel_orders.recorder import Recorder, activate
 from otel_orders.settings import Settings, read_settings
-from otel_orders.transition import error_codes as known_error_codes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,15 +54,11 @@ class Runtime:
         self._undo = ExitStack()
         self._flush: list[Callable[[], object]] = []
         self._after_fork: list[Callable[[], None]] = []
+        self._ending = False
 
     def flush(self) -> None:
         """Send what is queued, waiting for it, but for at most 5 s.  Never raises."""
-        flushing = threading.Thread(target=self._flush_all, name="otel-orders-flush", daemon=True)
-        try:
-            flushing.start()
-            flushing.join(FLUSH_SECONDS)
-        except RuntimeError as error:  # the interpreter is ending; shutdown() sends what is queued
-            count_failure("flush", error)
+        endings.within(FLUSH_SECONDS, self._flush_all, "otel-orders-flush")
 
     def _flush_all(self) -> None:
         for flush in self._flush:
@@ -78,6 +75,11 @@ class Runtime:
             self._undo.close()
         except Exception as error:
             count_failure("shutdown", error)
+
+    def _end(self) -> None:
+        """Shut down because the process ends."""
+        self._ending = True
+        self.shutdown()
 
     def after_fork(self) -> None:
         """In a child: go on without the threads, and the locks that they may hold, of the parent."""
@@ -115,10 +117,10 @@ class Runtime:
             heartbeats.start()
             self._after_fork.append(heartbeats.start)
             self._undo.callback(heartbeats.stop)
-        atexit.register(self.shutdown)
-        self._undo.callback(atexit.unregister, self.shutdown)
+        atexit.register(self._end)
+        self._undo.callback(atexit.unregister, self._end)
         endings.at_child_exit(self.flush)
-        self._undo.callback(endings.before_sigterm(self.shutdown))
+        self._undo.callback(endings.before_sigterm(self._end))
 
     def _recorder(self, projections: list[Sink], records: list[Sink]) -> Recorder:
         return Recorder(
@@ -136,9 +138,9 @@ class Runtime:
         from otel_orders.sinks.metrics import MetricSink  # noqa: PLC0415
         from otel_orders.sinks.traces import TraceSink  # noqa: PLC0415
 
-        flush, undo = providers.trace(self.settings, self.masker)
-        self._flush.append(flush)
-        self._undo.callback(undo)
+        tracing = providers.trace(self.settings, self.masker)
+        self._flush.append(tracing.flush)
+        self._undo.callback(lambda: tracing.end() if self._ending else tracing.undo())
         metrics = MetricSink(self.settings.service, None, self.lifecycle.sampling.ratio if self.lifecycle else 0.0)
         for collector in (*metrics.collectors, failures(), *http_metrics.collectors()):
             _register(registry, collector)
@@ -154,13 +156,28 @@ class Runtime:
         try:
             server, thread = start_http_server(port, host, registry)
         except OSError as error:
+            if error.errno == errno.EADDRINUSE:  # another worker of the same service has it, most likely
+                logger.warning(
+                    "otel_orders: OTEL_EXPORTER_PROMETHEUS_PORT=%d is in use: this process shows no metrics there;"
+                    " give each worker process a port of its own, or 0 for any free one",
+                    port,
+                )
+                return
             raise ConfigurationError(
-                f"OTEL_EXPORTER_PROMETHEUS_PORT={port}: cannot listen on {host}: {error.strerror}; expected a free port"
+                f"OTEL_EXPORTER_PROMETHEUS_PORT={port}: cannot listen on {host}: {error.strerror}; expected an address"
+                " of this machine and a port that may be used"
             ) from None
         self.metrics_address = (host, server.server_port)
-        self._undo.callback(thread.join)
-        self._undo.callback(server.server_close)
-        self._undo.callback(server.shutdown)
+        started_by = os.getpid()
+
+        def stop() -> None:
+            if os.getpid() == started_by:  # a forked child has not the thread, for which this would wait for ever
+                server.shutdown()
+                thread.join()
+            server.server_close()
+
+        self._undo.callback(stop)
+        self._after_fork.append(server.server_close)
 
     def _line_writer(self) -> Callable[[bytes], None] | None:
         """Return what writes a JSON line: to stderr where nothing is configured, None where only OTLP is."""

@@ -6,8 +6,8 @@ the application; the application's own exceptions pass unchanged.
 
 from __future__ import annotations
 
-import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from opentelemetry import context as otel_context
@@ -17,12 +17,13 @@ from otel_orders import event as events
 from otel_orders import outbox
 from otel_orders.binding import UNRESOLVED, Resolver, resolver, wrapped
 from otel_orders.context import CURRENT, NoOrder, Order, current_order
+from otel_orders.error_codes import error_codes
 from otel_orders.errors import ConfigurationError
 from otel_orders.faults import count_failure
 from otel_orders.recorder import active
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from contextvars import Token
     from types import TracebackType
 
@@ -36,53 +37,10 @@ E = TypeVar("E", bound=events.StatusEvent)
 FAULT = "transition"
 """The source under which faults of this module are counted."""
 
-MAX_ERROR_CODES = 50
-OTHER_ERROR = "other"
 _INT64 = 2**63
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _tracer = trace.get_tracer("otel_orders")
-
-
-class ErrorCodes:
-    """Turns exceptions into error codes, of which there are at most 50: they are metric labels."""
-
-    def __init__(self) -> None:
-        self._registered: dict[type[BaseException], str] = {}
-        self._seen: set[str] = set()
-
-    def register(self, codes: Mapping[type[BaseException], str]) -> None:
-        """Name the code of each exception class in *codes*, and of its subclasses."""
-        self._registered.update(codes)
-
-    def forget(self) -> None:
-        """Forget what was registered and seen."""
-        self._registered.clear()
-        self._seen.clear()
-
-    def of(self, error: BaseException) -> str:
-        """Return *error*'s own error_code, else its registered one, else the name of its class."""
-        if isinstance(error, asyncio.CancelledError):
-            return "cancelled"
-        try:
-            own = getattr(error, "error_code", None)
-        except Exception:  # a property of the application's that fails is as good as none
-            own = None
-        code = events.text_of(own) if isinstance(own, (str, int)) and own != "" else self._by_class(type(error))
-        return self.bounded(code)
-
-    def bounded(self, code: str) -> str:
-        """Return *code*, or `other` when there are 50 already, `other` included."""
-        if code not in self._seen:
-            if len(self._seen) >= MAX_ERROR_CODES - 1:
-                return OTHER_ERROR
-            self._seen.add(code)
-        return code
-
-    def _by_class(self, kind: type[BaseException]) -> str:
-        return next((self._registered[base] for base in kind.__mro__ if base in self._registered), kind.__name__)
-
-
-error_codes = ErrorCodes()
 
 
 def as_order(order_id: object, partner_id: object = None) -> Order | None:
@@ -157,7 +115,7 @@ class Move(OrderScope):
     """One transition while it happens: a block whose end is the event.
 
     from_status: where the order comes from, None while unknown.  version: of the order after the change, None where
-    the application keeps none.  Both may be set inside the block.
+    the application keeps none.  occurred_at: unix ns, None for the end of the block.  All may be set inside the block.
     """
 
     __slots__ = (
@@ -169,6 +127,7 @@ class Move(OrderScope):
         "_span_context",
         "_started",
         "from_status",
+        "occurred_at",
         "to_status",
         "version",
     )
@@ -179,6 +138,7 @@ class Move(OrderScope):
         self.to_status = to_status
         self.from_status = from_status
         self.version: int | None = None
+        self.occurred_at: int | None = None
         self._attributes: dict[str, object] | None = None
         self._skipped = False
         self._outboxed: events.StatusChanged | None = None
@@ -243,7 +203,7 @@ class Move(OrderScope):
         now = time.time_ns()
         try:
             if self._order is not None and not self._skipped and not isinstance(error, GeneratorExit):
-                self._record(self._order, error, now)
+                self._record(self._order, error, self.occurred_at or now)
         except Exception as fault:
             count_failure(FAULT, fault)
         try:
@@ -288,6 +248,16 @@ class Move(OrderScope):
         )
 
 
+def _unix_ns(moment: object) -> int | None:
+    """Return *moment* as unix ns; None where it is none, and a fault counted: the event then happens now."""
+    if isinstance(moment, datetime) and moment.tzinfo is not None:
+        return int((moment - _EPOCH) / timedelta(microseconds=1)) * 1000
+    if isinstance(moment, int) and not isinstance(moment, bool) and 0 < moment < _INT64:
+        return moment
+    count_failure(FAULT, ConfigurationError("an occurred_at that is neither unix ns nor a datetime with a zone"))
+    return None
+
+
 def _version(version: object) -> int | None:
     """Return *version* where it is one (a 64-bit integer); else None, and a fault counted: the event goes without."""
     if isinstance(version, int) and -_INT64 <= version < _INT64:
@@ -314,11 +284,16 @@ def record(
     from_status: str | None = None,
     partner_id: object = None,
     version: int | None = None,
+    occurred_at: datetime | int | None = None,
     **attributes: object,
 ) -> None:
-    """Record a transition that already happened, so that nobody knows how long its work took.  Never raises."""
+    """Record a transition that already happened, so that nobody knows how long its work took.  Never raises.
+
+    occurred_at: when it did, as unix ns or as a datetime that knows its zone; now by default, and where it is neither.
+    """
     move = transition_context(order_id, to_status, from_status=from_status, partner_id=partner_id)
     move.version = version
+    move.occurred_at = None if occurred_at is None else _unix_ns(occurred_at)
     move.set(**attributes)
     move.open_span()
     move.bind()

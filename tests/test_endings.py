@@ -107,3 +107,62 @@ def test_a_full_disk_is_said_on_stderr() -> None:
     )
     assert ran.returncode == 0
     assert "json_lines failed with OSError" in ran.stderr
+
+
+OWN_PROVIDER = """
+    import os, signal, sys
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter()))
+    trace.set_tracer_provider(provider)
+    import otel_orders
+    otel_orders.configure("mes-api", instrument=False)
+    with trace.get_tracer("theirs").start_as_current_span("mine") as span:
+        span.set_attribute("contact", "bob@example.com")
+"""
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["", "otel_orders.shutdown()", "os.kill(os.getpid(), signal.SIGTERM)", "sys.exit(3)", "raise RuntimeError"],
+)
+def test_spans_of_the_applications_own_provider_leave_sent_and_masked_however_it_ends(ending: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    code = textwrap.dedent(OWN_PROVIDER) + ending
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert '"contact": "[email]"' in ended.stdout
+    assert "bob@example.com" not in ended.stdout
+
+
+@pytest.mark.parametrize("leave", ["os._exit(0)", "sys.exit(0)"])
+def test_a_forked_child_of_a_process_with_a_metrics_page_ends_at_once(leave: str) -> None:
+    code = f"""
+    import os, sys, time
+    import otel_orders
+    otel_orders.configure("mes-api", instrument=False)
+    child = os.fork()
+    if not child:
+        {leave}
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            print("ended")
+            break
+        time.sleep(0.01)
+    else:
+        os.kill(child, 9)
+    """
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    parent = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environ | {"OTEL_EXPORTER_PROMETHEUS_PORT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert parent.stdout == "ended\n", parent.stderr

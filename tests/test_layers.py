@@ -15,6 +15,7 @@ LAYERS = """
     lifecycle_model
     lifecycle
     event
+    error_codes
     settings personal_data privacy
     context
     log_context

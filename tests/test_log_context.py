@@ -188,11 +188,11 @@ def test_an_applications_own_structlog_gets_the_order_too(kind: Callable[[list[A
     ]
 
 
-def test_a_filter_of_ones_own_adds_the_order() -> None:
+def test_a_filter_of_ones_own_adds_the_order_and_masks() -> None:
     record = logging.makeLogRecord({"msg": "mail to a@b.com"})
     with order_context("A-1"):
         assert OrderFilter().filter(record)
-    assert (record.order_id, record.getMessage()) == ("A-1", "mail to a@b.com")  # type: ignore[attr-defined]
+    assert (record.order_id, record.getMessage()) == ("A-1", "mail to [email]")  # type: ignore[attr-defined]
 
 
 # The lines.

@@ -215,11 +215,25 @@ def test_a_wrong_value_names_its_variable(
 
 
 @pytest.mark.usefixtures("file")
-def test_a_port_that_is_taken_is_said(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_another_worker_has_is_said_and_costs_only_the_page(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, everything_put_back(registry):
         monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(taken.getsockname()[1]))
-        with pytest.raises(ConfigurationError, match=r"OTEL_EXPORTER_PROMETHEUS_PORT=.*in use; expected a free port"):
-            start(registry)
+        started = start(registry)
+        assert started.metrics_address is None
+        started.shutdown()
+    assert "is in use: this process shows no metrics there; give each worker process a port of its own" in caplog.text
+
+
+@pytest.mark.usefixtures("file")
+def test_an_address_that_is_not_this_machines_is_a_mistake(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "192.0.2.1")
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
+    with everything_put_back(registry), pytest.raises(ConfigurationError, match=r"cannot listen on 192\.0\.2\.1: .*"):
+        start(registry)
 
 
 @pytest.mark.usefixtures("file")

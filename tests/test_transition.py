@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +16,13 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 import otel_orders
 from otel_orders import current_order, order_context, record, transition, transition_context
+from otel_orders.error_codes import MAX_ERROR_CODES, ErrorCodes
 from otel_orders.errors import ConfigurationError
 from otel_orders.event import StatusChanged, TransitionFailed, versioned_event_id
 from otel_orders.lifecycle import parse_lifecycle
 from otel_orders.recorder import Recorder, activate
 from otel_orders.sinks.traces import TraceSink
 from otel_orders.testing import captured_events
-from otel_orders.transition import MAX_ERROR_CODES, ErrorCodes
 from tests.sinks.memory import Counted, added, kept_spans
 
 if TYPE_CHECKING:
@@ -124,6 +126,25 @@ def test_what_already_happened_is_recorded_without_a_duration(events: list[Statu
     (event,) = events
     assert (event.from_status, event.partner_id, event.order_version) == ("PACKAGING", "acme", 3)
     assert (event.attributes, event.duration) == ({"weight": 2.5}, 0)
+
+
+LONG_AGO = datetime(2026, 1, 5, 10, 0, 0, 250, tzinfo=timezone(timedelta(hours=3)))
+
+
+@pytest.mark.parametrize("moment", [LONG_AGO, 1_767_596_400_000_250_000])
+def test_what_happened_at_another_time_is_recorded_at_that_time(
+    moment: datetime | int, events: list[StatusChanged]
+) -> None:
+    record("A-1", "SHIPPED", occurred_at=moment)
+    assert [event.occurred_at for event in events] == [1_767_596_400_000_250_000]
+
+
+@pytest.mark.parametrize("moment", ["2026-01-05T10:00:00Z", LONG_AGO.replace(tzinfo=None), -1, True, 2**63])
+def test_a_time_that_is_none_is_counted_and_the_event_happens_now(moment: Any, events: list[StatusChanged]) -> None:
+    counted, before = Counted(), time.time_ns()
+    record("A-1", "SHIPPED", occurred_at=moment)
+    assert before <= events[0].occurred_at <= time.time_ns()
+    assert counted.faults() == {"transition": 1}
 
 
 def test_a_status_may_be_an_enum(events: list[StatusChanged]) -> None:

@@ -20,6 +20,7 @@ from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 
 from otel_orders.context import Order
 from otel_orders.errors import ConfigurationError
+from otel_orders.event import text_of
 from otel_orders.instrumentation.audience import INTERNAL, by_client, comes_from_inside
 from otel_orders.instrumentation.order_source import OrderSource, usable
 from otel_orders.instrumentation.server_request import Request
@@ -35,14 +36,20 @@ if TYPE_CHECKING:
     from otel_orders.instrumentation.server_answer import App, Receive, Send
 
 
-def about_order(order_id: str, partner_id: str | None = None) -> None:
+def about_order(order_id: object, partner_id: object = None) -> None:
     """Say which order the current request is about, once the application knows: a new one, or one that it looked up.
 
-    It is then on the server span, and named to an external caller by X-Order-Ref (see OrderMiddleware's order_ref).
-    Without an effect outside of requests.  For the code's own spans and log lines, bind it with order_context().
+    order_id, partner_id: anything whose str() names them.  The order is then on the server span, and named to an
+    external caller by X-Order-Ref (see OrderMiddleware's order_ref).  Without an effect outside of requests.  For the
+    code's own spans and log lines, bind it with order_context().
     """
-    if (lead := current_lead()) is not None and usable(order_id) is not None:
-        guarded(FAULT, lead.is_about, Order(order_id, partner_id))
+    guarded(FAULT, _name, order_id, partner_id)
+
+
+def _name(order_id: object, partner_id: object) -> None:
+    text = text_of(order_id)
+    if (lead := current_lead()) is not None and usable(text) is not None:
+        lead.is_about(Order(text, None if partner_id is None else text_of(partner_id)))
 
 
 class OrderMiddleware:

@@ -14,6 +14,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from otel_orders.errors import ConfigurationError
 from otel_orders.instrumentation.http import is_private
 
 AsgiScope = MutableMapping[str, Any]
@@ -48,7 +49,12 @@ def by_client(scope: AsgiScope) -> str:
 
 
 def by_path(*external: str) -> Audience:
-    """Return what calls external what is asked for at or below the paths *external*, which start with a slash."""
+    """Return what calls external what is asked for at or below the paths *external*.
+
+    Raises ConfigurationError for one that does not start with a slash: it would match nothing.
+    """
+    if wrong := [path for path in external if not path.startswith("/")]:
+        raise ConfigurationError(f"by_path({', '.join(map(repr, wrong))}): expected paths that start with a slash")
     below = tuple(path.rstrip("/") + "/" for path in external)
 
     def audience(scope: AsgiScope) -> str:

@@ -23,7 +23,7 @@ from otel_orders.instrumentation.amqp import FAULT
 from otel_orders.instrumentation.headers import Arrival, arrival
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
 MESSAGE_COUNT: Final = "messaging.batch.message_count"
 
@@ -38,9 +38,9 @@ M = TypeVar("M", bound=HasHeaders)
 
 
 @contextmanager
-def batch(messages: Sequence[M], queue: str) -> Iterator[Iterator[M]]:
+def batch(messages: Iterable[M], queue: str) -> Iterator[Iterator[M]]:
     """Work on *messages* of *queue* in one span; iterate over what it yields to work on each in its own order."""
-    now = time.time_ns()
+    messages, now = tuple(messages), time.time_ns()
     arrived = [spans.guarded(FAULT, _arrival, message, now) for message in messages]
     span = spans.guarded(FAULT, _start, queue, arrived) or INVALID_SPAN
     opened = spans.Outbound(FAULT, span)

@@ -1,8 +1,9 @@
 """Instrument pika's BlockingConnection: publishing, and all three ways to consume.
 
 ``basic_consume`` callbacks and the body of a ``for ... in channel.consume()`` loop run inside the process span.  A
-message from ``basic_get`` is in process until the channel's next ``basic_get``, or until the application holds neither
-its method nor its properties any more.  What the asynchronous adapters have too is in pika_channel.py.
+message from ``basic_get`` is in process until it is settled, until the channel's next ``basic_get``, or until the
+application holds neither its method nor its properties any more.  What the asynchronous adapters have too is in
+pika_channel.py.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _stepped(
     deliveries: Generator[Delivery, None, None], channel: BlockingChannel, queue: str, auto_ack: bool
 ) -> Generator[Delivery, None, None]:
     for delivery in deliveries:
-        with guarded(FAULT, _step, channel, queue, auto_ack, *delivery[:2]) or NOTHING:
+        with guarded(FAULT, _step, channel, queue, auto_ack, *delivery[:2], got=False) or NOTHING:
             yield delivery
 
 
@@ -122,7 +123,7 @@ def _get(wrapped: Wrapped, channel: BlockingChannel, args: Args, kwargs: Kwargs)
     if (last := _got.pop(channel, None)) is not None:
         last.leave()
     delivery = wrapped(*args, **kwargs)
-    processing = guarded(FAULT, _step, channel, *_asked(*args, **kwargs), *delivery[:2])
+    processing = guarded(FAULT, _step, channel, *_asked(*args, **kwargs), *delivery[:2], got=True)
     if processing is not None:
         _got[channel] = processing
         guarded(FAULT, processing.until_dropped, *delivery[:2])
@@ -133,6 +134,8 @@ def _asked(queue: str, auto_ack: bool = False, *_args: Any, **_kwargs: Any) -> t
     return queue, auto_ack
 
 
-def _step(channel: BlockingChannel, queue: str, auto_ack: bool, method: Any, properties: Any) -> Processing | None:
+def _step(
+    channel: BlockingChannel, queue: str, auto_ack: bool, method: Any, properties: Any, *, got: bool
+) -> Processing | None:
     """Begin the processing of a message that the application asked for; None where none came."""
-    return None if method is None else process(channel, queue, auto_ack, method, properties, step=True)
+    return None if method is None else process(channel, queue, auto_ack, method, properties, step=True, got=got)

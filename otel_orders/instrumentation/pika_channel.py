@@ -250,9 +250,19 @@ def _with_traced_callback(name: str, queue: str, *args: Any, **kwargs: Any) -> t
 
 
 def process(
-    channel: AnyChannel, queue: str, auto_ack: bool, method: Any, properties: BasicProperties, *, step: bool = False
+    channel: AnyChannel,
+    queue: str,
+    auto_ack: bool,
+    method: Any,
+    properties: BasicProperties,
+    *,
+    step: bool = False,
+    got: bool = False,
 ) -> Processing | None:
-    """Begin the processing of a message; None where nothing is to be traced.  step: the application asked for it."""
+    """Begin the processing of a message; None where nothing is to be traced.
+
+    step: the application asked for it.  got: nothing but its settlement tells when the work is done.
+    """
     if not patches.active:
         return None
     found = known(channel)
@@ -270,4 +280,4 @@ def process(
         no_ack=auto_ack,
     )
     adopted = None if step else official_span(CLIENT, SpanKind.CONSUMER)
-    return Processing(message, Active.tracing, ambient=step, waiting=found.unsettled, adopted=adopted)
+    return Processing(message, Active.tracing, ambient=step, waiting=found.unsettled, adopted=adopted, got=got)

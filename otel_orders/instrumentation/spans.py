@@ -86,8 +86,12 @@ class OpenSpan:
 
     def describe(self, error: BaseException | None) -> None:
         """Put on the span what is known at its end."""
-        if error is not None and not isinstance(error, GeneratorExit) and not self.adopted:
+        if error is None or isinstance(error, GeneratorExit):
+            return
+        if not self.adopted:
             fail(self.span, error)
+        elif self.span.is_recording():  # the error itself is for its owner to put there
+            self.span.set_attribute(ERROR_TYPE, error_type(error))
 
 
 class Outbound(OpenSpan):

@@ -65,7 +65,7 @@ class MaskingSpanExporter(SpanExporter):
     def __init__(self, exporter: SpanExporter, masker: Masker) -> None:
         self.exporter = exporter
         self.sending = Sending(FAULT)
-        self._masker = masker
+        self.masker = masker
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export masked copies of *spans*."""
@@ -74,7 +74,7 @@ class MaskingSpanExporter(SpanExporter):
 
     def _copy(self, span: ReadableSpan) -> ReadableSpan | None:
         try:
-            return masked(span, self._masker)
+            return masked(span, self.masker)
         except Exception as error:  # what cannot be masked is not sent, and costs no neighbour
             count_failure("masking", error)
             return None

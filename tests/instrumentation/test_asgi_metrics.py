@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
+from otel_orders.errors import ConfigurationError
 from otel_orders.instrumentation.asgi import OrderMiddleware
 from otel_orders.instrumentation.audience import by_client, by_header, by_host, by_path
 from otel_orders.instrumentation.http_metrics import (
@@ -169,6 +170,11 @@ def test_the_audience_is_told_by_address_path_host_or_header(
     audience: Callable[[Any], str], fields: dict[str, Any], expected: str
 ) -> None:
     assert audience(scope(**fields)) == expected
+
+
+def test_a_path_that_could_match_nothing_is_a_mistake() -> None:
+    with pytest.raises(ConfigurationError, match=r"'orders'.*expected paths that start with a slash"):
+        by_path("/b2b", "orders")
 
 
 def test_a_caller_that_leaves_in_the_middle_of_a_stream_cancelled_its_request(serve: Serve, counts: Counts) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -89,6 +90,16 @@ def test_the_application_names_the_order_that_it_has_just_created(
     assert answer.headers.get("x-order-ref") == (pseudonym("N-1", KEY.encode()) if outside else None)
     attributes = spans.one("GET").attributes or {}
     assert (attributes["order_id"], attributes["partner_id"]) == ("N-1", "acme")
+
+
+@pytest.mark.parametrize("order_id", [4711, UUID(int=7)])
+def test_an_order_is_named_by_whatever_its_text_is(serve: Serve, spans: Spans, order_id: object) -> None:
+    async def create(_: Any) -> PlainTextResponse:
+        about_order(order_id)
+        return PlainTextResponse("")
+
+    assert get(serve(OrderMiddleware(Starlette(routes=[Route("/", create)]))), {}).status_code == 200
+    assert (spans.one("GET").attributes or {})["order_id"] == str(order_id)
 
 
 def test_an_order_outside_of_requests_or_with_no_usable_id_is_not_named() -> None:

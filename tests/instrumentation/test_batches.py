@@ -64,6 +64,11 @@ def test_headers_of_any_kind_are_no_obstacle(spans: Spans, headers: Any) -> None
     assert spans.one("process").links == ()
 
 
+def test_messages_of_a_generator_are_worked_on_too() -> None:
+    with batch((Headed({"baggage": f"order_id={number}"}) for number in (1, 2)), "q") as each:
+        assert [current_order() for _ in each] == [Order("1"), Order("2")]
+
+
 def test_an_error_is_on_the_span_and_a_loop_that_is_left_leaves_nothing_behind(spans: Spans) -> None:
     before = get_current()
 

@@ -327,6 +327,18 @@ def test_a_got_message_is_in_process_until_the_application_lets_go_of_it(
 
 
 @pytest.mark.usefixtures("_instrumented")
+@pytest.mark.parametrize("settle", ["basic_ack", "basic_nack", "basic_reject"])
+def test_a_got_message_is_in_process_until_it_is_settled(settle: str, channel: Any, queue: str, spans: Spans) -> None:
+    publish(channel, queue)
+    method, _, _ = channel.basic_get(queue)
+    assert current_order() == ORDER
+    getattr(channel, settle)(method.delivery_tag)
+    assert current_order() is None
+    (processing,) = spans.of("process")
+    assert (processing.attributes or {})[names.ORDER_ID] == "4711"
+
+
+@pytest.mark.usefixtures("_instrumented")
 def test_a_get_inside_a_loop_hands_back_to_the_loops_message(channel: Any, queue: str, spans: Spans) -> None:
     other = channel.queue_declare("", exclusive=True).method.queue
     publish(channel, queue, Order("outer"))
