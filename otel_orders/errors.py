@@ -5,6 +5,7 @@
     │   ├── LifecycleError          a mistake in lifecycle.yaml, with file, line, field and what was expected
     │   └── MissingExtraError       a command needs an extra that is not installed; names it
     ├── EventError                  an event record that cannot be read or kept; costs only itself
+    ├── RefusedError                events that the receiver got and did not keep; counted, never raised
     └── StoreError                  the ledger's store
         ├── StoreVersionError       a newer version of otel_orders wrote it
         └── StoreUnavailableError   it does not answer, or its disk is full; the sender should try again
@@ -56,6 +57,10 @@ class EventError(OtelOrdersError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
+
+
+class RefusedError(OtelOrdersError):
+    """Events that the receiver got and did not keep."""
 
 
 class StoreError(OtelOrdersError):

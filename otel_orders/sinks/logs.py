@@ -5,6 +5,7 @@ The only module that touches ``opentelemetry._logs``, which is private API.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from otel_orders import names
 from otel_orders.event import StatusEvent, TransitionFailed
 from otel_orders.faults import count_failure
 from otel_orders.sinks.exporters import Sending, shut_down
+from otel_orders.sinks.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +37,14 @@ RETRY_SECONDS = 600.0
 """How long one batch is sent again and again."""
 RETRY_EVERY = 1.0
 """Seconds between two tries, on top of the exporter's own retries."""
+
+REFUSED = "refused"
+"""The source under which events are counted that the receiver got and did not keep."""
+CREDENTIALS = {
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_LOGS_CREDENTIAL_PROVIDER",
+}
+"""Variables that name a session for the exporter; ours would take its place."""
 
 _SCOPE = InstrumentationScope("otel_orders")
 _WENT_WELL, _FAILED = SeverityNumber.INFO, SeverityNumber.ERROR
@@ -126,6 +136,9 @@ def otlp_exporter(protocol: str) -> LogRecordExporter:
         from opentelemetry.exporter.otlp.proto.grpc import _log_exporter as over_grpc  # noqa: PLC0415
 
         return over_grpc.OTLPLogExporter()
+    import requests  # noqa: PLC0415 - the HTTP exporter's own client
     from opentelemetry.exporter.otlp.proto.http import _log_exporter as over_http  # noqa: PLC0415
 
-    return over_http.OTLPLogExporter()
+    session = requests.Session()
+    session.hooks["response"].append(Refusals(REFUSED).hook)
+    return over_http.OTLPLogExporter(session=None if CREDENTIALS & os.environ.keys() else session)
