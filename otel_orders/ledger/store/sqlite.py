@@ -205,6 +205,10 @@ class SqliteStore:
         statement = "SELECT key, value FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key"
         return dict(self._read(statement, (len(prefix), prefix)))
 
+    def swept_elsewhere(self) -> int | None:
+        """Return None: whoever has the file sweeps."""
+        return None
+
     def size(self) -> int:
         """Return the size of the file and its log in bytes."""
         files = (Path(self._path + suffix) for suffix in ("", "-wal"))
@@ -244,6 +248,9 @@ class SqliteTransaction:
         """Return at most *limit* rows of orders whose due_at is at or before *now* (unix ns), soonest first."""
         statement = "SELECT order_id, place, state, due_at FROM orders WHERE due_at <= ? ORDER BY due_at LIMIT ?"
         return _found(self._connection.execute(statement, (now, limit)))
+
+    def alone(self) -> None:
+        """Do nothing: a file has one writer at a time."""
 
     def create(self, rows: Sequence[Row]) -> None:
         """Write rows of new orders."""
@@ -326,6 +333,11 @@ class SqliteTransaction:
             seen,
         )
 
+    def get(self, key: str) -> str | None:
+        """Return what put() kept under *key*."""
+        found = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else None
+
     def put(self, key: str, value: str) -> None:
         """Keep *value* under *key*."""
         statement = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -334,6 +346,9 @@ class SqliteTransaction:
     def drop(self, key: str) -> None:
         """Forget what put() kept under *key*."""
         self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def swept(self, now: int) -> None:
+        """Do nothing: it would be a write to disk every second."""
 
 
 def _by_series(rows: Iterable[tuple[str, int]]) -> dict[Series, int]:
