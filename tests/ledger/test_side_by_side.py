@@ -192,7 +192,7 @@ def test_whatever_happens_both_replicas_show_what_the_events_say(
     new_place: Callable[[], AbstractContextManager[str]],
 ) -> None:
     run_state_machine_as_test(
-        lambda: SideBySide(new_place),  # type: ignore[arg-type] - it takes any function that makes one
+        lambda: SideBySide(new_place),  # type: ignore[arg-type]  # it takes any function that makes one
         settings=settings(
             max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
