@@ -101,8 +101,10 @@ class Ledger:
     @property
     def ready(self) -> bool:
         """Whether events can be kept.  Raises StoreError where the store says no."""
+        if not self.writer.alive:
+            return False
         self._agree()
-        return self.writer.alive
+        return True
 
     def _agree(self) -> None:
         agree(self._store.get(LIFECYCLE), self.plan)
