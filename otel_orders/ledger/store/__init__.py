@@ -72,6 +72,16 @@ class MessageNote(NamedTuple):
     at: int
 
 
+class Message(NamedTuple):
+    """All that is known of one message.  published_at, settled_at: unix ns, None for not yet."""
+
+    queue: str
+    message_id: str
+    order_id: str
+    published_at: int | None
+    settled_at: int | None
+
+
 class Transaction(Protocol):
     """What a store does inside one transaction."""
 
@@ -164,6 +174,14 @@ class Store(Protocol):
 
     def scan(self, batch: int) -> Iterator[list[tuple[str, bytes]]]:
         """Yield (order_id, packed state) of all orders by id, in lists of at most *batch*, blocking no writer."""
+        ...
+
+    def rows(self, batch: int) -> Iterator[list[Row]]:
+        """Yield all orders by id as create() takes them, in lists of at most *batch*, blocking no writer."""
+        ...
+
+    def messages(self, batch: int) -> Iterator[list[Message]]:
+        """Yield all messages that are known, in lists of at most *batch*, blocking no writer."""
         ...
 
     def totals(self) -> dict[Series, int]:

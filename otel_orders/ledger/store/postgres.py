@@ -16,7 +16,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from otel_orders.errors import StoreUnavailableError
-from otel_orders.ledger.store import MessageNote, Seen
+from otel_orders.ledger.model import NEVER
+from otel_orders.ledger.store import Message, MessageNote, Row, Seen
 from otel_orders.ledger.store.postgres_link import Address, Link
 from otel_orders.ledger.store.postgres_schema import SCHEMA, check, migrate
 from otel_orders.ledger.store.postgres_transaction import SWEEPER, PostgresTransaction, of_database, to_database
@@ -42,6 +43,13 @@ BEGIN: Final = "BEGIN; SELECT version FROM schema_version"
 OLDEST: Final = (
     "SELECT stage, (SELECT min(waiting_since) FROM orders WHERE orders.stage = stages.stage)"
     " FROM generate_series(0, %b::integer - 1) AS stages(stage)"
+)
+ROWS: Final = (
+    "SELECT order_id, stage, waiting_since, due_at, state FROM orders WHERE order_id > %b ORDER BY order_id LIMIT %b"
+)
+MESSAGES: Final = (
+    "SELECT queue, message_id, order_id, published_at, settled_at FROM messages"
+    " WHERE (queue, message_id) > (%b, %b) ORDER BY queue, message_id LIMIT %b"
 )
 # Leaps from queue to queue, rather than reading all that waits.
 OLDEST_MESSAGES: Final = (
@@ -138,6 +146,26 @@ class PostgresStore:
         while rows := self._read(statement, (last, batch)):
             yield [(of_database(order_id), state) for order_id, state in rows]
             last = rows[-1][0]
+
+    def rows(self, batch: int) -> Iterator[list[Row]]:
+        """Yield all orders by id as create() takes them, in lists of at most *batch*, blocking no writer."""
+        last = ""
+        while rows := self._read(ROWS, (last, batch)):
+            yield [
+                Row(of_database(order_id), None, stage, since, NEVER if due is None else due, state)
+                for order_id, stage, since, due, state in rows
+            ]
+            last = rows[-1][0]
+
+    def messages(self, batch: int) -> Iterator[list[Message]]:
+        """Yield all messages that are known, in lists of at most *batch*, blocking no writer."""
+        last = ("", "")
+        while rows := self._read(MESSAGES, (*last, batch)):
+            yield [
+                Message(of_database(queue), of_database(one), of_database(order_id), published_at, settled_at)
+                for queue, one, order_id, published_at, settled_at in rows
+            ]
+            last = rows[-1][:2]
 
     def totals(self) -> dict[Series, int]:
         """Return all totals: of all replicas, there are and were."""

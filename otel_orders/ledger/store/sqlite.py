@@ -17,7 +17,7 @@ import msgspec
 
 from otel_orders.errors import StoreUnavailableError, StoreVersionError
 from otel_orders.ledger.model import NEVER
-from otel_orders.ledger.store import Found, MessageNote, Row, Seen
+from otel_orders.ledger.store import Found, Message, MessageNote, Row, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -165,6 +165,22 @@ class SqliteStore:
         while rows := self._read(statement, (last, batch)):
             yield rows
             last = rows[-1][0]
+
+    def rows(self, batch: int) -> Iterator[list[Row]]:
+        """Yield all orders by id as create() takes them, in lists of at most *batch*, blocking no writer."""
+        columns = "order_id, NULL, stage, waiting_since, due_at, state"
+        statement, last = f"SELECT {columns} FROM orders WHERE order_id > ? ORDER BY order_id LIMIT ?", ""  # noqa: S608 - a constant
+        while rows := [Row(*row) for row in self._read(statement, (last, batch))]:
+            yield [row._replace(due_at=NEVER) if row.due_at is None else row for row in rows]
+            last = rows[-1].order_id
+
+    def messages(self, batch: int) -> Iterator[list[Message]]:
+        """Yield all messages that are known, in lists of at most *batch*, blocking no writer."""
+        statement = "SELECT * FROM messages WHERE (queue, message_id) > (?, ?) ORDER BY queue, message_id LIMIT ?"
+        last = ("", "")
+        while rows := [Message(*row) for row in self._read(statement, (*last, batch))]:
+            yield rows
+            last = rows[-1][:2]
 
     def totals(self) -> dict[Series, int]:
         """Return all totals."""
