@@ -8,7 +8,9 @@
     ├── RefusedError                events that the receiver got and did not keep; counted, never raised
     └── StoreError                  the ledger's store
         ├── StoreVersionError       a newer version of otel_orders wrote it
+        ├── StoreLifecycleError     its orders are folded under another lifecycle than this ledger's
         └── StoreUnavailableError   it does not answer, or its disk is full; the sender should try again
+            └── StoreConflictError  another replica came first: the same again will do
 
 None of them leaves the library while an order is being handled: a fault inside the toolkit is counted, not raised.
 """
@@ -73,3 +75,11 @@ class StoreVersionError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """The store does not answer, or its disk is full.  Nothing of the batch was kept; send it again."""
+
+
+class StoreConflictError(StoreUnavailableError):
+    """Another replica wrote the same rows first.  Nothing was kept, and the same transaction again will do."""
+
+
+class StoreLifecycleError(StoreError):
+    """The store's orders are folded under another lifecycle, so this ledger cannot say what they mean any more."""

@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from examples.order_pipeline.scenarios.broker import Broker, BrokerUnavailable
 from examples.order_pipeline.scenarios.broker import broker as rabbitmq
+from tests.postgres import GIVEN, Postgres, PostgresUnavailable, postgres
 from tests.sinks.memory import global_provider
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ settings.load_profile("any machine")
 
 @pytest.fixture(autouse=True)
 def _no_telemetry_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("OTEL_") and name != REQUIRED]:
+    for name in [name for name in os.environ if name.startswith("OTEL_") and name not in (REQUIRED, GIVEN)]:
         monkeypatch.delenv(name)
 
 
@@ -70,6 +71,25 @@ def vhost_url(broker: Broker) -> Iterator[str]:
         vhosts.delete(name).raise_for_status()
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests: do not stop it, and leave nothing in it."""
+    yield from _one_postgres()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """The URL of an empty database of the test's own."""
+    with postgres_server.new() as url:
+        yield url
+
+
+@pytest.fixture
+def private_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of the test's own that keeps what it commits, and may be stopped."""
+    yield from _one_postgres(private=True, durable=True)
+
+
 def unavailable(reason: str) -> NoReturn:
     """Skip the test for *reason*; in CI, fail it."""
     if os.environ.get(REQUIRED) == "1":
@@ -82,5 +102,14 @@ def _one(*, private: bool) -> Iterator[Broker]:
         try:
             found = stack.enter_context(rabbitmq(private=private))
         except BrokerUnavailable as error:
+            unavailable(str(error))
+        yield found
+
+
+def _one_postgres(*, private: bool = False, durable: bool = False) -> Iterator[Postgres]:
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(postgres(private=private, durable=durable))
+        except PostgresUnavailable as error:
             unavailable(str(error))
         yield found

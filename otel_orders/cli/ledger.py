@@ -41,7 +41,8 @@ UrlFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the ba
 
 
 def ledger(  # noqa: PLR0917 - typer calls it by name
-    store: Annotated[str, typer.Option(metavar="URL", help="sqlite:///PATH")],
+    context: typer.Context,
+    store: Annotated[str | None, typer.Option(metavar="URL", help="sqlite:///PATH or postgresql://...")] = None,
     lifecycle: LifecycleFile = "lifecycle.yaml",
     host: Host = "127.0.0.1",
     port: Port = OTLP_PORT,
@@ -54,6 +55,10 @@ def ledger(  # noqa: PLR0917 - typer calls it by name
     Takes OTLP/HTTP at /v1/logs and /v1/traces and JSON lines at /events; serves /orders/ORDER_ID, /metrics, /healthz
     and /readyz. OTEL_ORDERS_LEDGER_TOKEN, if set, is the bearer token that it asks for.
     """
+    if context.invoked_subcommand is not None:
+        return
+    if store is None:
+        raise typer.BadParameter("expected, unless a command follows", context, param_hint="--store")
     _run(store, lifecycle, env=env, address=(host, port), follow=follow, url_file=url_file)
 
 

@@ -14,6 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from otel_orders import names
 from otel_orders.ledger import apply, reading
 from otel_orders.ledger.model import UNKNOWN
+from otel_orders.ledger.store import LIFECYCLE
+from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.totals import INFINITE, SUM, edges
 
 if TYPE_CHECKING:
@@ -73,7 +75,8 @@ class LedgerCollector:
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metrics of the ledger."""
+        """Yield all metrics of the ledger.  Raises StoreError."""
+        agree(self._store.get(LIFECYCLE), self._plan)
         by_metric: dict[str, dict[Series, int]] = defaultdict(dict)
         for series, value in (self._zeros() | self._store.totals()).items():
             by_metric[str(series[0])][series[1:]] = value

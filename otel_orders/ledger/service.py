@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from otel_orders.errors import ConfigurationError
+from otel_orders.errors import ConfigurationError, MissingExtraError
 from otel_orders.ledger.board import Stage, board
 from otel_orders.ledger.follow import Follower
 from otel_orders.ledger.kept import unpack
@@ -14,6 +14,7 @@ from otel_orders.ledger.model import Plan
 from otel_orders.ledger.outbox import OutboxFollower
 from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.store import LIFECYCLE, Batch
+from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.store.sqlite import SqliteStore
 from otel_orders.ledger.story import story
 from otel_orders.ledger.writer import Writer
@@ -25,16 +26,30 @@ if TYPE_CHECKING:
     from otel_orders.lifecycle import Lifecycle
 
 SQLITE = "sqlite:///"
+POSTGRES = ("postgresql://", "postgres://")
 ENV = "env"
 """Key under which the store keeps the one environment that it serves."""
 
 
 def open_store(url: str) -> Store:
-    """Open the store at *url*: ``sqlite:///PATH``.  Raises ConfigurationError, StoreError."""
+    """Open the store at *url*: ``sqlite:///PATH`` or ``postgresql://...``.  Raises ConfigurationError, StoreError."""
+    if url.startswith(POSTGRES):
+        return _postgres(url)
     path = url.removeprefix(SQLITE)
     if not url.startswith(SQLITE) or path in ("", ":memory:"):
-        raise ConfigurationError(f"--store {url!r}: expected {SQLITE}PATH, the path of a file")
+        shown = url if "@" not in url and "password" not in url else url.partition(":")[0] + ":..."
+        raise ConfigurationError(
+            f"--store {shown!r}: expected {SQLITE}PATH, the path of a file, or postgresql://USER@HOST/DATABASE"
+        )
     return SqliteStore(path)
+
+
+def _postgres(url: str) -> Store:
+    try:
+        from otel_orders.ledger.store.postgres import PostgresStore  # noqa: PLC0415 - an extra brings its driver
+    except ImportError:  # also a driver that lacks libpq
+        raise MissingExtraError("--store postgresql://...", "postgres") from None
+    return PostgresStore(url)
 
 
 class Ledger:
@@ -69,21 +84,30 @@ class Ledger:
 
     def story(self, order_id: str) -> dict[str, Any] | None:
         """Return the story of one order, None where there is none."""
+        self._agree()
         state = self._store.state(order_id)
         return None if state is None else story(order_id, unpack(state), self.plan, time.time_ns())
 
     def board(self) -> list[Stage]:
         """Return how many orders wait where."""
+        self._agree()
         return board(self._store, self.plan)
 
     def longest_waiting(self, status: str, limit: int) -> list[tuple[str, int]]:
         """Return (order_id, entered_at in unix ns) of the orders that wait longest in *status*."""
+        self._agree()
         return self._store.longest_waiting(self.plan.rank(status), limit)
 
     @property
     def ready(self) -> bool:
-        """Whether events can be kept."""
-        return self.writer.alive
+        """Whether events can be kept.  Raises StoreError where the store says no."""
+        if not self.writer.alive:
+            return False
+        self._agree()
+        return True
+
+    def _agree(self) -> None:
+        agree(self._store.get(LIFECYCLE), self.plan)
 
     def close(self) -> None:
         """Stop following, write what waits, close the store."""
@@ -98,10 +122,14 @@ class Ledger:
 
     def _claim(self, batch: Batch) -> None:
         """Take the store for this environment, and fold its orders under this lifecycle if they are not yet."""
-        env = self._store.get(ENV)
-        if env not in (None, self.env):
-            raise ConfigurationError(f"the store holds the events of env {env!r}, and this ledger is for {self.env!r}")
+        if self._store.get(ENV) != self.env:
+            with self._store.transaction() as tx:
+                tx.alone()
+                env = tx.get(ENV)
+                if env not in (None, self.env):
+                    raise ConfigurationError(
+                        f"the store holds the events of env {env!r}, and this ledger is for {self.env!r}"
+                    )
+                tx.put(ENV, self.env)
         if self._store.get(LIFECYCLE) != self.lifecycle.hash:
             batch.rebase()
-        with self._store.transaction() as tx:
-            tx.put(ENV, self.env)

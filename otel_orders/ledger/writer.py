@@ -209,8 +209,7 @@ class Writer:
         if time.monotonic() - self._swept < SWEEP_EVERY:
             return
         try:
-            more = self._batch.sweep(time.time_ns(), SWEPT_AT_ONCE) == SWEPT_AT_ONCE
-            self.swept_at = time.time()
+            more = self._sweep()
             self._sweep_failed = False
         except Exception:
             more = False
@@ -219,3 +218,13 @@ class Writer:
             self._sweep_failed = True
         # Many at once are swept in turns with what senders wait for.
         self._swept = time.monotonic() - (SWEEP_EVERY if more else 0.0)
+
+    def _sweep(self) -> bool:
+        """Look at timers, unless another replica does; return whether more are due."""
+        elsewhere = self._batch.swept_elsewhere()
+        if elsewhere is not None:
+            self.swept_at = elsewhere / 1e9
+            return False
+        more = self._batch.sweep(time.time_ns(), SWEPT_AT_ONCE) == SWEPT_AT_ONCE
+        self.swept_at = time.time()
+        return more

@@ -96,7 +96,7 @@ def of_the_future(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("store", "says"),
     [
-        (lambda _: "postgresql://here/db", "--store 'postgresql://here/db': expected sqlite:///PATH"),
+        (lambda _: "mysql://here/db", "--store 'mysql://here/db': expected sqlite:///PATH"),
         (lambda _: "ledger.db", "--store 'ledger.db': expected sqlite:///PATH"),
         (lambda _: "sqlite:///", "expected sqlite:///PATH"),
         (lambda _: "sqlite:///:memory:", "the path of a file"),
@@ -238,3 +238,26 @@ def test_two_that_start_at_once_on_one_port_are_told_apart(tmp_path: Path) -> No
         ended = [(one.communicate(timeout=20)[1], one.returncode) for one in two]
     assert sorted(code for _, code in ended) == [0, 2]
     assert next(err for err, code in ended if code == 2).splitlines()[-1].startswith("otel-orders: cannot listen on")
+
+
+def test_a_ledger_without_a_store_says_what_is_missing(run: Callable[..., Outcome]) -> None:
+    code, _, err = run("ledger", "--lifecycle", LIFECYCLE)
+    assert code == 2
+    assert "--store" in err
+
+
+WITHOUT_A_DRIVER = """
+import sys
+sys.modules["psycopg"] = None
+from otel_orders.cli import main
+sys.argv = ["otel-orders", "ledger", "--store", "postgresql://me:s3cr3t@here/orders", "--lifecycle", sys.argv[1]]
+main()
+"""
+
+
+def test_postgresql_without_its_driver_says_which_extra_to_install() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_DRIVER, LIFECYCLE], capture_output=True, text=True, check=False
+    )
+    expected = "otel-orders: --store postgresql://... needs the extra 'postgres': pip install 'otel-orders[postgres]'\n"
+    assert (result.returncode, result.stderr) == (2, expected)

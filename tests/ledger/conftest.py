@@ -1,19 +1,28 @@
-"""A store in a file of the test's own, closed afterwards."""
+"""Stores of the test's own, each test once in a file and once in a real PostgreSQL."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_orders.ledger.store.sqlite import SqliteStore
+from otel_orders.ledger import service
+from tests.ledger import stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from otel_orders.ledger.store import Store
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which store; a module whose tests are about one of them has a fixture of this name that says so."""
+    return str(request.param)
 
 
 @pytest.fixture
@@ -22,12 +31,19 @@ def store_path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def open_store(store_path: str) -> Iterator[Callable[[], SqliteStore]]:
-    """``open_store()``: another store on the same file."""
+def store_url(kind: str, store_path: str, request: pytest.FixtureRequest) -> str:
+    """The URL of an empty store."""
+    url: str = f"sqlite:///{store_path}" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def open_store(store_url: str) -> Iterator[Callable[[], Store]]:
+    """``open_store()``: another store at the same place."""
     with ExitStack() as opened:
 
-        def open_store() -> SqliteStore:
-            store = SqliteStore(store_path)
+        def open_store() -> Store:
+            store = service.open_store(store_url)
             opened.callback(store.close)
             return store
 
@@ -35,21 +51,35 @@ def open_store(store_path: str) -> Iterator[Callable[[], SqliteStore]]:
 
 
 @pytest.fixture
-def store(open_store: Callable[[], SqliteStore]) -> SqliteStore:
+def store(open_store: Callable[[], Store]) -> Store:
     return open_store()
 
 
 @pytest.fixture(scope="session")
-def new_store() -> Callable[[], AbstractContextManager[SqliteStore]]:
+def new_place(kind: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], AbstractContextManager[str]]]:
+    """``with new_place() as url``: where an empty store may be, for each example of a Hypothesis test."""
+
+    @contextmanager
+    def in_a_file() -> Iterator[str]:
+        with TemporaryDirectory() as folder:
+            yield f"sqlite:///{folder}/orders.db"
+
+    if kind == "sqlite":
+        yield in_a_file
+    else:
+        with stores.emptied(request.getfixturevalue("postgres_server")) as in_a_database:
+            yield in_a_database
+
+
+@pytest.fixture(scope="session")
+def new_store(
+    new_place: Callable[[], AbstractContextManager[str]],
+) -> Callable[[], AbstractContextManager[Store]]:
     """``with new_store() as store``: a new, empty one for each example of a Hypothesis test."""
 
     @contextmanager
-    def new_store() -> Iterator[SqliteStore]:
-        with TemporaryDirectory() as folder:
-            store = SqliteStore(f"{folder}/orders.db")
-            try:
-                yield store
-            finally:
-                store.close()
+    def new_store() -> Iterator[Store]:
+        with new_place() as url, closing(service.open_store(url)) as store:
+            yield store
 
     return new_store

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept, key
 from otel_orders.ledger.model import Plan
-from otel_orders.lifecycle import load_lifecycle
+from otel_orders.lifecycle import load_lifecycle, parse_lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,3 +131,34 @@ def batches(draw: Callable[..., Any], came: list[Any]) -> list[list[Any]]:
     cuts = sorted(draw(st.sets(st.integers(0, len(came)), max_size=6)))
     ends = [*cuts, len(came)]
     return [came[start:end] for start, end in zip([0, *ends], ends, strict=False) if start < end]
+
+
+BEFORE = """
+version: 1
+statuses:
+  INITIATED: {owner: us, initial: true, next: [FILE_UPLOADED, LOST]}
+  FILE_UPLOADED: {owner: us, next: [SUBMITTED]}
+  SUBMITTED: {owner: us, next: [LOST, CLOSED], stuck_after: 1d}
+  LOST: {owner: us, next: [CLOSED]}
+  CLOSED: {owner: us, terminal: true}
+owners: {us: {services: [shop-api]}}
+slas:
+  uploaded: {from: INITIATED, to: FILE_UPLOADED, within: 1m, objective: 0.9}
+"""
+AFTER = """
+version: 1
+statuses:
+  SUBMITTED: {owner: us, next: [PRICED, CLOSED], stuck_after: 1h}
+  PRICED: {owner: us, next: [CLOSED]}
+  FILE_UPLOADED: {owner: us, next: [SUBMITTED]}
+  INITIATED: {owner: us, initial: true, next: [FILE_UPLOADED]}
+  CLOSED: {owner: us, terminal: true}
+owners: {us: {services: [shop-api]}}
+slas:
+  closed: {from: SUBMITTED, to: CLOSED, within: 2h, objective: 0.9}
+  uploaded: {from: INITIATED, to: FILE_UPLOADED, within: 1m, objective: 0.9}
+"""
+
+
+def plan_of(text: str) -> Plan:
+    return Plan(parse_lifecycle(text))

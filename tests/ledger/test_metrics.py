@@ -18,7 +18,6 @@ from tests.sinks.receiver import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from prometheus_client.core import Metric
 
@@ -29,8 +28,8 @@ OPEN = [name for name, status in LIFECYCLE.statuses.items() if not status.termin
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with closing(Ledger(open_store(f"sqlite:///{tmp_path / 'ledger.db'}"), LIFECYCLE, ENV)) as opened:
+def ledger(store_url: str) -> Iterator[Ledger]:
+    with closing(Ledger(open_store(store_url), LIFECYCLE, ENV)) as opened:
         yield opened
 
 

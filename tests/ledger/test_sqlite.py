@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from otel_orders.ledger.kept import Kept
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def kind() -> str:
+    return "sqlite"
+
+
 LIFE = path("INITIATED", "FILE_UPLOADED", "SUBMITTED")
 
 

@@ -12,17 +12,31 @@ from otel_orders.ledger import apply, model
 from otel_orders.ledger.kept import FAILED, MESSAGE, Kept, unpack
 from otel_orders.ledger.sla import GRACE
 from otel_orders.ledger.store import LIFECYCLE, Batch, Received, Seen
-from otel_orders.lifecycle import parse_lifecycle
 from tests.ledger import audit
-from tests.ledger.strategies import DAY, HOUR, MINUTE, PLAN, SECOND, START, batches, event, histories, path
+from tests.ledger.stores import spoil
+from tests.ledger.strategies import (
+    AFTER,
+    BEFORE,
+    DAY,
+    HOUR,
+    MINUTE,
+    PLAN,
+    SECOND,
+    START,
+    batches,
+    event,
+    histories,
+    path,
+    plan_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from otel_orders.ledger.store.sqlite import SqliteStore
+    from otel_orders.ledger.store import Store
 
-    NewStore = Callable[[], AbstractContextManager[SqliteStore]]
+    NewStore = Callable[[], AbstractContextManager[Store]]
 
 SUBMITTED = path("INITIATED", "FILE_UPLOADED", "SUBMITTED", pause=SECOND)
 STUCK_AT = SUBMITTED[-1].at + DAY
@@ -100,7 +114,7 @@ def swept(batch: Batch, now: int, limit: int = 1000) -> int:
     return looked_at
 
 
-def test_an_order_is_stuck_within_one_sweep_after_its_deadline_and_once(store: SqliteStore) -> None:
+def test_an_order_is_stuck_within_one_sweep_after_its_deadline_and_once(store: Store) -> None:
     batch = Batch(store, PLAN)
     batch.ingest(of("1", SUBMITTED))
     swept(batch, STUCK_AT - 1)
@@ -112,11 +126,11 @@ def test_an_order_is_stuck_within_one_sweep_after_its_deadline_and_once(store: S
     assert stuck(store) == 0
 
 
-def stuck(store: SqliteStore) -> int:
+def stuck(store: Store) -> int:
     return store.totals().get((names.STUCK, "SUBMITTED"), 0)
 
 
-def test_a_second_sweeper_does_no_harm(open_store: Callable[[], SqliteStore]) -> None:
+def test_a_second_sweeper_does_no_harm(open_store: Callable[[], Store]) -> None:
     store, other = open_store(), open_store()
     events = {str(number): SUBMITTED for number in range(20)}
     for order_id, some in events.items():
@@ -130,7 +144,7 @@ def test_a_second_sweeper_does_no_harm(open_store: Callable[[], SqliteStore]) ->
     assert stuck(store) == 20
 
 
-def test_a_sweeper_with_an_older_clock_does_no_harm(store: SqliteStore) -> None:
+def test_a_sweeper_with_an_older_clock_does_no_harm(store: Store) -> None:
     batch = Batch(store, PLAN)
     batch.ingest(of("1", SUBMITTED))
     swept(batch, STUCK_AT)
@@ -142,7 +156,7 @@ def test_a_sweeper_with_an_older_clock_does_no_harm(store: SqliteStore) -> None:
     }
 
 
-def test_a_sweep_writes_only_what_is_due(store: SqliteStore) -> None:
+def test_a_sweep_writes_only_what_is_due(store: Store) -> None:
     batch = Batch(store, PLAN)
     young = path("INITIATED", "FILE_UPLOADED", start=START + 12 * HOUR)
     batch.ingest([one for number in range(50) for one in of(f"young-{number}", young)])
@@ -154,7 +168,7 @@ def test_a_sweep_writes_only_what_is_due(store: SqliteStore) -> None:
     assert batch.sweep(START + DAY) == 0
 
 
-def test_an_order_that_moved_on_or_ended_is_looked_at_once(store: SqliteStore) -> None:
+def test_an_order_that_moved_on_or_ended_is_looked_at_once(store: Store) -> None:
     """Its stored due_at is early then, since moving it later with each event would cost an index."""
     batch = Batch(store, PLAN)
     for one in path("INITIATED", "FILE_UPLOADED"):
@@ -168,7 +182,7 @@ def test_an_order_that_moved_on_or_ended_is_looked_at_once(store: SqliteStore) -
     assert swept(batch, START + 300 * DAY) == 0
 
 
-def test_a_late_event_brings_a_timer_forward(store: SqliteStore) -> None:
+def test_a_late_event_brings_a_timer_forward(store: Store) -> None:
     batch = Batch(store, PLAN)
     submitted = event("SUBMITTED", START + HOUR, "FILE_UPLOADED")
     batch.ingest(of("1", [event("SUBMITTED", START + DAY, "SUBMITTED")]))
@@ -177,7 +191,7 @@ def test_a_late_event_brings_a_timer_forward(store: SqliteStore) -> None:
     assert (names.SLA_OVERDUE, "shipped_in_3_weeks") in audit.totals(store, model.STANDING)
 
 
-def test_a_sweep_takes_what_is_due_in_portions_soonest_first(store: SqliteStore) -> None:
+def test_a_sweep_takes_what_is_due_in_portions_soonest_first(store: Store) -> None:
     batch = Batch(store, PLAN)
     for number in range(5):
         batch.ingest(of(str(number), path("INITIATED", start=START - number * SECOND)))
@@ -186,7 +200,7 @@ def test_a_sweep_takes_what_is_due_in_portions_soonest_first(store: SqliteStore)
     assert swept(batch, START + DAY, 2) == 3
 
 
-def test_a_breach_is_counted_after_grace_and_taken_back_in_the_books_when_it_was_none(store: SqliteStore) -> None:
+def test_a_breach_is_counted_after_grace_and_taken_back_in_the_books_when_it_was_none(store: Store) -> None:
     batch = Batch(store, PLAN)
     batch.ingest(of("1", SUBMITTED))
     late = event("PRICE_CALCULATED", SUBMITTED[-1].at + MINUTE, "SUBMITTED")
@@ -202,7 +216,7 @@ def test_a_breach_is_counted_after_grace_and_taken_back_in_the_books_when_it_was
     assert found[names.SLA_OVERDUE, "price_in_5_minutes"] == 0
 
 
-def test_each_event_has_its_result(store: SqliteStore) -> None:
+def test_each_event_has_its_result(store: Store) -> None:
     batch = Batch(store, PLAN)
     first = of("1", SUBMITTED)
     assert batch.ingest([*first, first[0]]) == [apply.ACCEPTED] * 3 + [apply.DUPLICATE]
@@ -223,12 +237,12 @@ def test_each_event_has_its_result(store: SqliteStore) -> None:
     assert batch.ingest(of("2", [*SUBMITTED, event("PRICE_CALCULATED", START, "SUBMITTED")]))[-1] == "negative_duration"
 
 
-def test_what_was_refused_before_is_counted_too(store: SqliteStore) -> None:
+def test_what_was_refused_before_is_counted_too(store: Store) -> None:
     Batch(store, PLAN).ingest([], rejected={"late": 3, "rejected": 2})
     assert store.totals() == {(names.LEDGER_EVENTS, "late"): 3, (names.LEDGER_EVENTS, "rejected"): 2}
 
 
-def test_signs_of_life_and_notes_are_kept_with_the_batch(store: SqliteStore) -> None:
+def test_signs_of_life_and_notes_are_kept_with_the_batch(store: Store) -> None:
     batch = Batch(store, PLAN)
     newer, older = (Seen("mes-api", "pod-1", "web", at, "abc") for at in (START + 1, START))
     batch.ingest([], seen=[newer], notes={"offset": "5"})
@@ -237,7 +251,7 @@ def test_signs_of_life_and_notes_are_kept_with_the_batch(store: SqliteStore) -> 
     assert (store.get("offset"), store.get("nothing")) == ("7", None)
 
 
-def test_an_order_is_full_and_its_neighbours_are_not(store: SqliteStore) -> None:
+def test_an_order_is_full_and_its_neighbours_are_not(store: Store) -> None:
     batch = Batch(store, PLAN)
     moves = path(*["INITIATED", "FILE_UPLOADED"] * 600, pause=SECOND)
     poison = [event("confirmed", START + place, kind=MESSAGE) for place in range(600)]
@@ -249,7 +263,7 @@ def test_an_order_is_full_and_its_neighbours_are_not(store: SqliteStore) -> None
     assert store.totals()[names.LEDGER_EVENTS, "rejected"] == 802
 
 
-def test_an_order_full_of_moves_takes_no_message_either(store: SqliteStore) -> None:
+def test_an_order_full_of_moves_takes_no_message_either(store: Store) -> None:
     batch = Batch(store, PLAN)
     moves = [event("SUBMITTED", START + place * MINUTE, "SUBMITTED") for place in range(1000)]
     assert apply.FULL not in batch.ingest(of("full", moves))
@@ -258,7 +272,7 @@ def test_an_order_full_of_moves_takes_no_message_either(store: SqliteStore) -> N
 
 
 @pytest.mark.parametrize("order_id", ["a\0b", "Auftrag-é-\U0001f48d", "'; DROP TABLE orders; --", '"', "%", " "])
-def test_an_order_id_may_be_any_text(store: SqliteStore, order_id: str) -> None:
+def test_an_order_id_may_be_any_text(store: Store, order_id: str) -> None:
     batch = Batch(store, PLAN)
     batch.ingest(of("a", SUBMITTED))
     for one in SUBMITTED:
@@ -267,7 +281,7 @@ def test_an_order_id_may_be_any_text(store: SqliteStore, order_id: str) -> None:
     audit.check(store, dict.fromkeys(("a", order_id, order_id + "2"), SUBMITTED), PLAN)
 
 
-def test_more_orders_than_a_statement_has_parameters(store: SqliteStore) -> None:
+def test_more_orders_than_a_statement_has_parameters(store: Store) -> None:
     received = [Received(f"order-{number}", SUBMITTED[0]) for number in range(40_000)]
     batch = Batch(store, PLAN)
     batch.ingest(received)
@@ -275,38 +289,7 @@ def test_more_orders_than_a_statement_has_parameters(store: SqliteStore) -> None
     assert store.totals()[names.IN_STATUS, "INITIATED"] == 40_000
 
 
-BEFORE = """
-version: 1
-statuses:
-  INITIATED: {owner: us, initial: true, next: [FILE_UPLOADED, LOST]}
-  FILE_UPLOADED: {owner: us, next: [SUBMITTED]}
-  SUBMITTED: {owner: us, next: [LOST, CLOSED], stuck_after: 1d}
-  LOST: {owner: us, next: [CLOSED]}
-  CLOSED: {owner: us, terminal: true}
-owners: {us: {services: [shop-api]}}
-slas:
-  uploaded: {from: INITIATED, to: FILE_UPLOADED, within: 1m, objective: 0.9}
-"""
-AFTER = """
-version: 1
-statuses:
-  SUBMITTED: {owner: us, next: [PRICED, CLOSED], stuck_after: 1h}
-  PRICED: {owner: us, next: [CLOSED]}
-  FILE_UPLOADED: {owner: us, next: [SUBMITTED]}
-  INITIATED: {owner: us, initial: true, next: [FILE_UPLOADED]}
-  CLOSED: {owner: us, terminal: true}
-owners: {us: {services: [shop-api]}}
-slas:
-  closed: {from: SUBMITTED, to: CLOSED, within: 2h, objective: 0.9}
-  uploaded: {from: INITIATED, to: FILE_UPLOADED, within: 1m, objective: 0.9}
-"""
-
-
-def plan_of(text: str) -> model.Plan:
-    return model.Plan(parse_lifecycle(text))
-
-
-def test_another_lifecycle_folds_orders_anew_and_counts_nothing_again(store: SqliteStore) -> None:
+def test_another_lifecycle_folds_orders_anew_and_counts_nothing_again(store: Store) -> None:
     old, new = Batch(store, plan_of(BEFORE)), Batch(store, plan_of(AFTER))
     events = {"submitted": SUBMITTED, "lost": path("INITIATED", "LOST"), "new": path("INITIATED")}
     for order_id, some in events.items():
@@ -359,13 +342,12 @@ def test_after_a_change_of_lifecycle_gauges_are_what_they_would_always_have_been
         assert audit.counters(store) >= before
 
 
-def test_a_rebase_is_all_or_nothing(store: SqliteStore) -> None:
+def test_a_rebase_is_all_or_nothing(store: Store) -> None:
     batch = Batch(store, PLAN)
     for number in range(3):
         batch.ingest(of(str(number), SUBMITTED))
     before = (store.totals(), [store.state(str(number)) for number in range(3)], store.get(LIFECYCLE))
-    with store.transaction():  # a row that nobody can read stops it midway
-        store._writer.execute("UPDATE orders SET state = X'C1' WHERE order_id = '2'")
+    spoil(store, "2")  # a row that nobody can read stops it midway
     with pytest.raises(msgspec.DecodeError):
         Batch(store, plan_of(AFTER)).rebase()
     assert (store.totals(), store.get(LIFECYCLE)) == (before[0], before[2])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -16,30 +15,23 @@ from otel_orders.ledger import writer as module
 from otel_orders.ledger.apply import ACCEPTED, DUPLICATE
 from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.store import Batch
-from otel_orders.ledger.store.sqlite import SqliteStore
 from otel_orders.ledger.writer import BROKEN, OverloadedError, Writer
 from tests.ledger.senders import ENV, SECOND, changed
+from tests.ledger.stores import held, impatient, raw, spoil
 from tests.ledger.strategies import DAY, LIFECYCLE, PLAN
 from tests.sinks.receiver import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from otel_orders.ledger.store import Received
+    from otel_orders.ledger.store import Received, Store
 
 PATIENCE = 20.0
 """Seconds to wait for an answer at most."""
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    with closing(SqliteStore(str(tmp_path / "ledger.db"))) as opened:
-        yield opened
-
-
 @contextmanager
-def writing(store: SqliteStore, on_event: Callable[[Received, str], None] | None = None) -> Iterator[Writer]:
+def writing(store: Store, on_event: Callable[[Received, str], None] | None = None) -> Iterator[Writer]:
     with closing(Writer(Batch(store, PLAN), on_event)) as writer:
         yield writer
 
@@ -51,26 +43,11 @@ def reading(*records: dict[str, Any]) -> Reading:
     return found
 
 
-def count(store: SqliteStore, result: str) -> int:
+def count(store: Store, result: str) -> int:
     return store.totals().get((names.LEDGER_EVENTS, result), 0)
 
 
-@contextmanager
-def held(store: SqliteStore) -> Iterator[None]:
-    """Keep the store busy inside the block, as another process would."""
-    with closing(sqlite3.connect(store._path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
-
-
-def spoil(store: SqliteStore, order_id: str) -> None:
-    """Damage the row of *order_id*, so that its next event fails in a way that nobody foresaw."""
-    with closing(sqlite3.connect(store._path, isolation_level=None)) as other:
-        other.execute("UPDATE orders SET state = x'ff' WHERE order_id = ?", (order_id,))
-
-
-def test_senders_that_are_committed_together_get_each_its_own_results(store: SqliteStore) -> None:
+def test_senders_that_are_committed_together_get_each_its_own_results(store: Store) -> None:
     first = changed("A-1")
     with writing(store) as writer:
         with held(store):  # all of them wait for the same commit
@@ -85,14 +62,14 @@ def test_senders_that_are_committed_together_get_each_its_own_results(store: Sql
     assert count(store, "rejected") == 1
 
 
-def test_what_was_answered_is_on_disk(store: SqliteStore) -> None:
+def test_what_was_answered_is_on_disk(store: Store) -> None:
     with writing(store) as writer:
         writer.submit(reading(changed("A-1"))).result(PATIENCE)
-        with closing(sqlite3.connect(store._path)) as other:
+        with raw(store) as other:
             assert other.execute("SELECT count(*) FROM orders").fetchall() == [(1,)]
 
 
-def test_closing_writes_what_waits_and_takes_no_more(store: SqliteStore) -> None:
+def test_closing_writes_what_waits_and_takes_no_more(store: Store) -> None:
     with writing(store) as writer:
         with held(store):
             answers = [writer.submit(reading(changed(f"A-{place}"))) for place in range(50)]
@@ -105,27 +82,25 @@ def test_closing_writes_what_waits_and_takes_no_more(store: SqliteStore) -> None
     assert not writer.alive
 
 
-def test_notes_are_kept_with_the_events_they_belong_to(store: SqliteStore) -> None:
+def test_notes_are_kept_with_the_events_they_belong_to(store: Store) -> None:
     with writing(store) as writer:
         writer.submit(reading(), {"follow:x": "12"}).result(PATIENCE)
     assert store.get("follow:x") == "12"
 
 
 def test_a_store_that_does_not_answer_keeps_nothing_says_so_and_is_tried_again(
-    store: SqliteStore,
+    store: Store,
 ) -> None:
     with writing(store) as writer:
-        store._writer.execute("PRAGMA busy_timeout = 10")
+        impatient(store)
         record = changed("A-1")
-        with held(store), pytest.raises(StoreUnavailableError, match="locked"):
+        with held(store), pytest.raises(StoreUnavailableError, match="lock"):
             writer.submit(reading(record)).result(PATIENCE)
         assert writer.submit(reading(record)).result(PATIENCE) == [ACCEPTED]
         assert writer.waiting == 0
 
 
-def test_an_event_that_fails_unforeseen_costs_no_neighbour(
-    store: SqliteStore, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_event_that_fails_unforeseen_costs_no_neighbour(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     with writing(store) as writer:
         writer.submit(reading(changed("bad"))).result(PATIENCE)
         spoil(store, "bad")
@@ -144,7 +119,7 @@ def test_an_event_that_fails_unforeseen_costs_no_neighbour(
     assert "tried apart" in caplog.text
 
 
-def test_a_sender_that_went_away_costs_no_neighbour(store: SqliteStore) -> None:
+def test_a_sender_that_went_away_costs_no_neighbour(store: Store) -> None:
     with writing(store) as writer:
         with held(store):
             writer.submit(reading(changed("A-1")))
@@ -155,9 +130,7 @@ def test_a_sender_that_went_away_costs_no_neighbour(store: SqliteStore) -> None:
         assert writer.waiting == 0
 
 
-def test_a_listener_that_fails_is_left_out_and_costs_nothing(
-    store: SqliteStore, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_listener_that_fails_is_left_out_and_costs_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     def closed_terminal(received: Received, result: str) -> None:
         shown.append((received.order_id, result))
         raise BrokenPipeError
@@ -170,9 +143,7 @@ def test_a_listener_that_fails_is_left_out_and_costs_nothing(
     assert "not shown any more" in caplog.text
 
 
-def test_beyond_what_may_wait_senders_are_told_to_come_back(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_beyond_what_may_wait_senders_are_told_to_come_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 10)
     with writing(store) as writer:
         with held(store):
@@ -185,7 +156,7 @@ def test_beyond_what_may_wait_senders_are_told_to_come_back(
         assert writer.submit(reading(changed("B-2"))).result(PATIENCE) == [ACCEPTED]
 
 
-def test_an_order_is_found_stuck_soon_after_its_deadline(store: SqliteStore) -> None:
+def test_an_order_is_found_stuck_soon_after_its_deadline(store: Store) -> None:
     almost = time.time_ns() - DAY + SECOND // 2  # INITIATED is stuck after a day
     with writing(store) as writer:
         writer.submit(reading(changed("A-1", occurred_at=almost))).result(PATIENCE)
@@ -194,9 +165,7 @@ def test_an_order_is_found_stuck_soon_after_its_deadline(store: SqliteStore) -> 
         assert time.monotonic() - started < 5
 
 
-def test_more_stuck_orders_than_one_sweep_takes_are_all_found(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_stuck_orders_than_one_sweep_takes_are_all_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SWEPT_AT_ONCE", 3)
     with writing(store) as writer:
         old = time.time_ns() - 2 * DAY
@@ -204,9 +173,9 @@ def test_more_stuck_orders_than_one_sweep_takes_are_all_found(
         wait_for(lambda: store.totals().get((names.STUCK, "INITIATED")) == 20)
 
 
-def test_a_sweep_that_fails_is_tried_again(store: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_sweep_that_fails_is_tried_again(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     with writing(store) as writer:
-        store._writer.execute("PRAGMA busy_timeout = 10")
+        impatient(store)
         with held(store):
             wait_for(lambda: "sweep failed" in caplog.text)
         before = writer.swept_at
@@ -214,7 +183,7 @@ def test_a_sweep_that_fails_is_tried_again(store: SqliteStore, caplog: pytest.Lo
         assert writer.alive
 
 
-def test_many_threads_may_submit(store: SqliteStore) -> None:
+def test_many_threads_may_submit(store: Store) -> None:
     answers: list[list[str]] = []
     shared = changed("shared")
 

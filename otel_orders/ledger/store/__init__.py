@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from otel_orders import names
 from otel_orders.ledger import apply, model
 from otel_orders.ledger.kept import Kept, pack, unpack
+from otel_orders.ledger.store.replicas import agree, tried_again
 from otel_orders.ledger.totals import Delta, Series, edges
 
 if TYPE_CHECKING:
@@ -71,6 +72,16 @@ class MessageNote(NamedTuple):
     at: int
 
 
+class Message(NamedTuple):
+    """All that is known of one message.  published_at, settled_at: unix ns, None for not yet."""
+
+    queue: str
+    message_id: str
+    order_id: str
+    published_at: int | None
+    settled_at: int | None
+
+
 class Transaction(Protocol):
     """What a store does inside one transaction."""
 
@@ -82,8 +93,12 @@ class Transaction(Protocol):
         """Return at most *limit* rows of orders whose due_at is at or before *now* (unix ns), soonest first, locked."""
         ...
 
+    def alone(self) -> None:
+        """Wait for others that write orders, and keep them out until the end of the transaction; they may read."""
+        ...
+
     def create(self, rows: Sequence[Row]) -> None:
-        """Write rows of new orders."""
+        """Write rows of new orders.  Raises StoreConflictError where somebody else has made one since find()."""
         ...
 
     def change(self, rows: Sequence[Row]) -> None:
@@ -122,6 +137,10 @@ class Transaction(Protocol):
         """Note signs of life; an older one never replaces a newer one."""
         ...
 
+    def get(self, key: str) -> str | None:
+        """Return what put() kept under *key*."""
+        ...
+
     def put(self, key: str, value: str) -> None:
         """Keep *value* under *key* (settings of the store, offsets of followed files)."""
         ...
@@ -130,12 +149,19 @@ class Transaction(Protocol):
         """Forget what put() kept under *key*."""
         ...
 
+    def swept(self, now: int) -> None:
+        """Note that timers were looked at up to *now* (unix ns), and that this replica is the one that does it."""
+        ...
+
 
 class Store(Protocol):
     """What the ledger asks of a database.  Methods raise StoreUnavailableError when it does not answer."""
 
     def transaction(self) -> AbstractContextManager[Transaction]:
-        """Return a block that commits durably at its normal end, and leaves no trace otherwise."""
+        """Return a block that commits durably at its normal end, and leaves no trace otherwise.
+
+        Raises StoreConflictError where another replica came first, so that the same again will do.
+        """
         ...
 
     def state(self, order_id: str) -> bytes | None:
@@ -148,6 +174,14 @@ class Store(Protocol):
 
     def scan(self, batch: int) -> Iterator[list[tuple[str, bytes]]]:
         """Yield (order_id, packed state) of all orders by id, in lists of at most *batch*, blocking no writer."""
+        ...
+
+    def rows(self, batch: int) -> Iterator[list[Row]]:
+        """Yield all orders by id as create() takes them, in lists of at most *batch*, blocking no writer."""
+        ...
+
+    def messages(self, batch: int) -> Iterator[list[Message]]:
+        """Yield all messages that are known, in lists of at most *batch*, blocking no writer."""
         ...
 
     def totals(self) -> dict[Series, int]:
@@ -182,6 +216,10 @@ class Store(Protocol):
         """Return all that put() kept under keys that start with *prefix*, by key in order."""
         ...
 
+    def swept_elsewhere(self) -> int | None:
+        """Return when another replica that still sweeps last did (unix ns), None where it is ours to do."""
+        ...
+
     def size(self) -> int:
         """Return the size of the store in bytes."""
         ...
@@ -199,18 +237,22 @@ class Received(NamedTuple):
 
 
 class Batch:
-    """Applies batches to a store under one lifecycle: each is one transaction."""
+    """Applies batches to a store under one lifecycle: each is one transaction.
+
+    Raises StoreLifecycleError, and changes nothing, once the orders are folded under another one.
+    """
 
     def __init__(self, store: Store, plan: model.Plan) -> None:
         self._store = store
         self._plan = plan
         self._edges = edges(plan.lifecycle)
 
+    @tried_again
     def ingest(
         self,
         received: Sequence[Received],
         *,
-        seen: Iterable[Seen] = (),
+        seen: Sequence[Seen] = (),
         rejected: Mapping[str, int] | None = None,
         notes: Mapping[str, str] | None = None,
     ) -> list[str]:
@@ -223,6 +265,7 @@ class Batch:
         by_order = _by_order(received)
         with self._store.transaction() as tx:
             found = tx.find(list(by_order))
+            agree(tx.get(LIFECYCLE), self._plan)
             created: list[Row] = []
             changed: list[Row] = []
             sooner: list[Row] = []
@@ -246,11 +289,17 @@ class Batch:
                 tx.put(key, value)
         return results
 
+    def swept_elsewhere(self) -> int | None:
+        """Return when another replica that still sweeps last did (unix ns), None where it is ours to do."""
+        return self._store.swept_elsewhere()
+
+    @tried_again
     def sweep(self, now: int, limit: int = 1000) -> int:
         """Let the timers due by *now* (unix ns) happen, for *limit* orders at most; return for how many."""
         delta = Delta(self._edges)
         with self._store.transaction() as tx:
             due = tx.due(now, limit)
+            agree(tx.get(LIFECYCLE), self._plan)
             rows: list[Row] = []
             for order_id, before in sorted(due.items()):
                 order = unpack(before.state)
@@ -258,14 +307,20 @@ class Batch:
                 rows.append(self._row(order_id, order, before))
             tx.reschedule(rows)
             tx.add(delta.changes())
+            tx.swept(now)
         return len(due)
 
+    @tried_again
     def rebase(self) -> None:
         """Fold every order anew under this batch's lifecycle; nothing that was counted is counted again.
 
         One transaction: until its end readers see, and a crash leaves, everything as it was under the old lifecycle.
+        Other replicas write nothing meanwhile, and of several that start with the new lifecycle one folds.
         """
         with self._store.transaction() as tx:
+            tx.alone()
+            if tx.get(LIFECYCLE) == self._plan.lifecycle.hash:
+                return
             totals = self._store.totals()
             tx.add({series: -value for series, value in totals.items() if series[0] in model.STANDING})
             for some in self._store.all_ids(REBASED_AT_ONCE):

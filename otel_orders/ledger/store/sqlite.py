@@ -17,7 +17,7 @@ import msgspec
 
 from otel_orders.errors import StoreUnavailableError, StoreVersionError
 from otel_orders.ledger.model import NEVER
-from otel_orders.ledger.store import Found, MessageNote, Row, Seen
+from otel_orders.ledger.store import Found, Message, MessageNote, Row, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -166,6 +166,22 @@ class SqliteStore:
             yield rows
             last = rows[-1][0]
 
+    def rows(self, batch: int) -> Iterator[list[Row]]:
+        """Yield all orders by id as create() takes them, in lists of at most *batch*, blocking no writer."""
+        columns = "order_id, NULL, stage, waiting_since, due_at, state"
+        statement, last = f"SELECT {columns} FROM orders WHERE order_id > ? ORDER BY order_id LIMIT ?", ""  # noqa: S608 - a constant
+        while rows := [Row(*row) for row in self._read(statement, (last, batch))]:
+            yield [row._replace(due_at=NEVER) if row.due_at is None else row for row in rows]
+            last = rows[-1].order_id
+
+    def messages(self, batch: int) -> Iterator[list[Message]]:
+        """Yield all messages that are known, in lists of at most *batch*, blocking no writer."""
+        statement = "SELECT * FROM messages WHERE (queue, message_id) > (?, ?) ORDER BY queue, message_id LIMIT ?"
+        last = ("", "")
+        while rows := [Message(*row) for row in self._read(statement, (*last, batch))]:
+            yield rows
+            last = rows[-1][:2]
+
     def totals(self) -> dict[Series, int]:
         """Return all totals."""
         return _by_series(self._read("SELECT series, value FROM totals"))
@@ -204,6 +220,10 @@ class SqliteStore:
         """Return all that put() kept under keys that start with *prefix*, by key in order."""
         statement = "SELECT key, value FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key"
         return dict(self._read(statement, (len(prefix), prefix)))
+
+    def swept_elsewhere(self) -> int | None:
+        """Return None: whoever has the file sweeps."""
+        return None
 
     def size(self) -> int:
         """Return the size of the file and its log in bytes."""
@@ -244,6 +264,9 @@ class SqliteTransaction:
         """Return at most *limit* rows of orders whose due_at is at or before *now* (unix ns), soonest first."""
         statement = "SELECT order_id, place, state, due_at FROM orders WHERE due_at <= ? ORDER BY due_at LIMIT ?"
         return _found(self._connection.execute(statement, (now, limit)))
+
+    def alone(self) -> None:
+        """Do nothing: a file has one writer at a time."""
 
     def create(self, rows: Sequence[Row]) -> None:
         """Write rows of new orders."""
@@ -326,6 +349,11 @@ class SqliteTransaction:
             seen,
         )
 
+    def get(self, key: str) -> str | None:
+        """Return what put() kept under *key*."""
+        found = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else None
+
     def put(self, key: str, value: str) -> None:
         """Keep *value* under *key*."""
         statement = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -334,6 +362,9 @@ class SqliteTransaction:
     def drop(self, key: str) -> None:
         """Forget what put() kept under *key*."""
         self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def swept(self, now: int) -> None:
+        """Do nothing: it would be a write to disk every second."""
 
 
 def _by_series(rows: Iterable[tuple[str, int]]) -> dict[Series, int]:
