@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from otel_orders.ledger.kept import Order
     from otel_orders.ledger.store.sqlite import SqliteStore
+    from otel_orders.ledger.totals import Delta
 
     NewStore = Callable[[], AbstractContextManager[SqliteStore]]
 
@@ -359,14 +360,21 @@ def test_after_a_change_of_lifecycle_gauges_are_what_they_would_always_have_been
         assert audit.counters(store) >= before
 
 
-def test_a_rebase_is_all_or_nothing(store: SqliteStore) -> None:
+def test_a_rebase_is_all_or_nothing(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = Batch(store, PLAN)
     for number in range(3):
         batch.ingest(of(str(number), SUBMITTED))
     before = (store.totals(), [store.state(str(number)) for number in range(3)], store.get(LIFECYCLE))
-    with store.transaction():  # a row that nobody can read stops it midway
-        store._writer.execute("UPDATE orders SET state = X'C1' WHERE order_id = '2'")
-    with pytest.raises(msgspec.DecodeError):
+    looked_at: list[Order] = []
+
+    def stop_midway(order: Order, plan: model.Plan, delta: Delta) -> None:
+        looked_at.append(order)
+        rebase(order, plan, delta)
+        if len(looked_at) == 3:
+            raise MemoryError
+
+    rebase = apply.rebase
+    monkeypatch.setattr(apply, "rebase", stop_midway)
+    with pytest.raises(MemoryError):
         Batch(store, plan_of(AFTER)).rebase()
-    assert (store.totals(), store.get(LIFECYCLE)) == (before[0], before[2])
-    assert [store.state(str(number)) for number in range(2)] == before[1][:2]
+    assert (store.totals(), [store.state(str(number)) for number in range(3)], store.get(LIFECYCLE)) == before

@@ -13,11 +13,12 @@ import pytest
 from otel_orders import names
 from otel_orders.errors import StoreUnavailableError
 from otel_orders.ledger import writer as module
-from otel_orders.ledger.apply import ACCEPTED, DUPLICATE
+from otel_orders.ledger.apply import ACCEPTED, BROKEN, DUPLICATE
+from otel_orders.ledger.kept import Fold, OpenClock, Order, pack
 from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.store import Batch
 from otel_orders.ledger.store.sqlite import SqliteStore
-from otel_orders.ledger.writer import BROKEN, OverloadedError, Writer
+from otel_orders.ledger.writer import OverloadedError, Writer
 from tests.ledger.senders import ENV, SECOND, changed
 from tests.ledger.strategies import DAY, LIFECYCLE, PLAN
 from tests.sinks.receiver import wait_for
@@ -67,7 +68,8 @@ def held(store: SqliteStore) -> Iterator[None]:
 def spoil(store: SqliteStore, order_id: str) -> None:
     """Damage the row of *order_id*, so that its next event fails in a way that nobody foresaw."""
     with closing(sqlite3.connect(store._path, isolation_level=None)) as other:
-        other.execute("UPDATE orders SET state = x'ff' WHERE order_id = ?", (order_id,))
+        rotten = pack(Order(Fold("INITIATED", clocks=[OpenClock(99, "retail", 0, 1, 1)]), swept_at=1))
+        other.execute("UPDATE orders SET state = ? WHERE order_id = ?", (rotten, order_id))
 
 
 def test_senders_that_are_committed_together_get_each_its_own_results(store: SqliteStore) -> None:
