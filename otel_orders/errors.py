@@ -4,6 +4,7 @@
     ├── ConfigurationError          a setting, a decorator or a call that cannot work; raised early, at import or start
     │   ├── LifecycleError          a mistake in lifecycle.yaml, with file, line, field and what was expected
     │   └── MissingExtraError       a command needs an extra that is not installed; names it
+    ├── OperationError              what an operator asked for cannot be done
     ├── EventError                  an event record that cannot be read or kept; costs only itself
     ├── RefusedError                events that the receiver got and did not keep; counted, never raised
     └── StoreError                  the ledger's store
@@ -48,6 +49,14 @@ class MissingExtraError(ConfigurationError):
     def __init__(self, command: str, extra: str) -> None:
         super().__init__(f"{command} needs the extra '{extra}': pip install 'otel-orders[{extra}]'")
         self.extra = extra
+
+
+class OperationError(OtelOrdersError):
+    """What an operator asked for cannot be done.  The message says why.  known: whether there is such an order."""
+
+    def __init__(self, why: str, *, known: bool = True) -> None:
+        super().__init__(why)
+        self.known = known
 
 
 class EventError(OtelOrdersError):

@@ -26,7 +26,7 @@ def _run() -> None:
         import typer  # noqa: PLC0415
     except ModuleNotFoundError:
         raise MissingExtraError("otel-orders", "ledger") from None
-    from otel_orders.cli import copy, ledger, lifecycle, pseudonym  # noqa: PLC0415
+    from otel_orders.cli import copy, erase, hold, ledger, ledger_audit, ledger_check, lifecycle, pseudonym  # noqa: PLC0415
 
     app = typer.Typer(
         help="Shows where every order is, and why it is stuck.",
@@ -37,8 +37,13 @@ def _run() -> None:
     ledgers = typer.Typer(invoke_without_command=True, subcommand_metavar="[COMMAND]")
     ledgers.callback()(ledger.ledger)
     ledgers.command("copy")(copy.copy_command)
+    ledgers.command("check")(ledger_check.check)
+    ledgers.command("audit")(ledger_audit.audit)
     app.add_typer(ledgers, name="ledger")
     app.command("dev")(ledger.dev)
     app.command("check")(lifecycle.check)
     app.command("resolve")(pseudonym.resolve)
+    app.command("hold")(hold.hold)
+    app.command("release")(hold.release)
+    app.command("erase")(erase.erase)
     app(standalone_mode=True)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from otel_orders.cli.ledger_store import OPERATOR_TOKEN
 from otel_orders.errors import ConfigurationError
+from otel_orders.ledger.model import KEPT, Retention
 from otel_orders.ledger.service import Ledger, open_store
-from otel_orders.lifecycle import load_lifecycle
+from otel_orders.lifecycle import load_lifecycle, parse_duration
 from otel_orders.server.app import create_app
 from otel_orders.server.serve import bound, is_loopback, listen, serve, url_of
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from otel_orders.ledger.store import Received
 
 TOKEN = "OTEL_ORDERS_LEDGER_TOKEN"  # noqa: S105 - the variable's name
+RETENTION = "OTEL_ORDERS_LEDGER_RETENTION"
+ERRORS_RETENTION = "OTEL_ORDERS_LEDGER_ERRORS_RETENTION"
 OTLP_PORT = 4318
 SWITCHING = 0.0005
 """Seconds that a thread keeps the interpreter when another wants it: a look-up must not wait while others read OTLP."""
@@ -49,17 +53,25 @@ def ledger(  # noqa: PLR0917 - typer calls it by name
     env: Env = "dev",
     follow: Follow = None,
     url_file: UrlFile = None,
+    retention: Annotated[
+        str, typer.Option(envvar=RETENTION, metavar="TIME", help="How long an order is kept after it has ended.")
+    ] = "90d",
+    errors_retention: Annotated[
+        str, typer.Option(envvar=ERRORS_RETENTION, metavar="TIME", help="How long failed transitions are kept.")
+    ] = "30d",
 ) -> None:
     """Keep every event, and show where each order is.
 
     Takes OTLP/HTTP at /v1/logs and /v1/traces and JSON lines at /events; serves /orders/ORDER_ID, /metrics, /healthz
-    and /readyz. OTEL_ORDERS_LEDGER_TOKEN, if set, is the bearer token that it asks for.
+    and /readyz. OTEL_ORDERS_LEDGER_TOKEN, if set, is the bearer token that it asks for;
+    OTEL_ORDERS_LEDGER_OPERATOR_TOKEN the one to hold and to erase orders with.
     """
     if context.invoked_subcommand is not None:
         return
     if store is None:
         raise typer.BadParameter("expected, unless a command follows", context, param_hint="--store")
-    _run(store, lifecycle, env=env, address=(host, port), follow=follow, url_file=url_file)
+    kept = Retention(_time("--retention", retention), _time("--errors-retention", errors_retention))
+    _run(store, lifecycle, env=env, address=(host, port), follow=follow, url_file=url_file, retention=kept)
 
 
 def dev(
@@ -87,6 +99,7 @@ def _run(
     address: tuple[str, int],
     follow: list[str] | None,
     url_file: Path | None,
+    retention: Retention = KEPT,
     show: Callable[[Received, str], None] | None = None,
 ) -> None:
     for ending in (signal.SIGTERM, signal.SIGHUP):
@@ -96,7 +109,7 @@ def _run(
         listener = stack.enter_context(bound(*address))
         opened = open_store(store)
         stack.callback(opened.close)
-        running = Ledger(opened, read, env, follow or [], on_event=show)
+        running = Ledger(opened, read, env, follow or [], on_event=show, retention=retention)
         stack.callback(running.close)
         tune_garbage_collection()
         sys.setswitchinterval(SWITCHING)
@@ -106,7 +119,14 @@ def _run(
         listen(listener)
         if url_file is not None:
             _write_whole(url_file, url_of(listener))
-        serve(create_app(running, token), listener)
+        serve(create_app(running, token, os.environ.get(OPERATOR_TOKEN, "").strip() or None), listener)
+
+
+def _time(option: str, text: str) -> int:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{option}: {error}") from None
 
 
 def tune_garbage_collection() -> None:

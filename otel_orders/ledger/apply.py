@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 from otel_orders import names
 from otel_orders.ledger import model
 from otel_orders.ledger.chain import MAX_SKEW, chains
-from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Fold, Kept, Order
+from otel_orders.ledger.kept import CHANGED, FAILED, LATEST, MESSAGE, OBSERVED, Fold, Kept, Order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from otel_orders.ledger.kept import Fact, Hold
     from otel_orders.ledger.model import Facts, Plan
     from otel_orders.ledger.totals import Delta
 
@@ -31,11 +32,22 @@ SKIPPED: Final = "skipped"
 UNKNOWN_STATUS: Final = "unknown_status"
 NEGATIVE_DURATION: Final = "negative_duration"
 FULL: Final = "order_full"
+ERASED: Final = "erased"
+"""An event of an order that was erased on request."""
+UNREADABLE: Final = "unreadable_order"
+"""An event of an order whose row has rotted on its disk."""
+BROKEN: Final = "internal_error"
+"""An event that could not be kept for a reason nobody foresaw."""
+REFUSED: Final = frozenset({FULL, UNREADABLE, BROKEN, ERASED})
+"""Results of events that were read, and then not kept."""
+
+REMOVED_AFTER: Final = 3_600_000_000_000
+"""How much longer something is kept than its events may come, in ns: they may have waited for the disk."""
 
 
 def take(order: Order, events: Sequence[Kept], plan: Plan, delta: Delta) -> list[str]:
     """Add *events* to *order*, add to *delta* what that changes, and return the result of each event."""
-    before = model.standing(order.fold, order.swept_at, plan)
+    before = standing(order, plan)
     known = {event.id for event in order.events}
     old = len(order.events)
     facts = model.Facts()
@@ -48,6 +60,8 @@ def take(order: Order, events: Sequence[Kept], plan: Plan, delta: Delta) -> list
             continue
         known.add(event.id)
         order.events.append(event)
+        if event.kind == FAILED:
+            delta.count([_failure(event, plan)])
         if event.kind in (FAILED, MESSAGE) or late:
             continue
         late = not model.is_newest(order.fold, event)
@@ -58,24 +72,91 @@ def take(order: Order, events: Sequence[Kept], plan: Plan, delta: Delta) -> list
     else:
         model.sweep(order.fold, order.swept_at, plan, facts)
     _settle(order, facts, delta)
-    delta.become(before, model.standing(order.fold, order.swept_at, plan))
+    delta.become(before, standing(order, plan))
     return results
 
 
 def sweep(order: Order, now: int, plan: Plan, delta: Delta) -> None:
     """Look at the timers of *order* up to *now* (unix ns)."""
-    before = model.standing(order.fold, order.swept_at, plan)
+    before = standing(order, plan)
+    _forget_errors(order, now, plan, delta)
     order.swept_at = max(order.swept_at, now)
     facts = model.Facts()
     model.sweep(order.fold, order.swept_at, plan, facts)
     _settle(order, facts, delta)
-    delta.become(before, model.standing(order.fold, order.swept_at, plan))
+    delta.become(before, standing(order, plan))
 
 
 def rebase(order: Order, plan: Plan, delta: Delta) -> None:
     """Fold *order* anew under another lifecycle; *delta* gets its standing, and nothing is counted again."""
     order.fold, _ = model.folded(order.events, order.swept_at, plan)
-    delta.become(set(), model.standing(order.fold, order.swept_at, plan))
+    delta.become(set(), standing(order, plan))
+
+
+def hold(order: Order, hold: Hold | None, now: int, plan: Plan, delta: Delta) -> None:
+    """Put *order* on hold at *now* (unix ns), or with None take it off; it counts at once."""
+    before = standing(order, plan)
+    order.hold = hold
+    delta.become(before, standing(order, plan))
+    sweep(order, now, plan, delta)
+
+
+def remove(order: Order, plan: Plan, delta: Delta) -> None:
+    """Let *order* go: it stands nowhere any more, and what was counted for it stays counted."""
+    delta.become(standing(order, plan), set())
+    delta.carry(proved(order, plan), len(order.events))
+
+
+def proved(order: Order, plan: Plan) -> list[Fact]:
+    """Return all that was counted for *order*, from its events alone."""
+    _, facts = model.folded(order.events, order.swept_at, plan)
+    failures = [_failure(event, plan) for event in order.events if event.kind == FAILED]
+    return facts.added + failures + order.debt
+
+
+def due_at(order: Order, plan: Plan) -> int:
+    """Return when a timer of *order* must be looked at next, the one for its removal included (unix ns)."""
+    held_until = order.hold.until if order.hold else 0
+    soonest = min(removed_at(order, plan), model.due_at(order.fold, order.swept_at, plan, held_until))
+    for event in order.events:
+        if event.kind == FAILED:
+            soonest = min(soonest, _forgotten_at(event, plan))
+    return soonest
+
+
+def removed_at(order: Order, plan: Plan) -> int:
+    """Return when *order* may go (unix ns): when all its events are too old to come again; NEVER while it is open."""
+    status = order.fold.status
+    if status is not None and status not in plan.terminal:
+        return model.NEVER
+    newest = max((event.at for event in order.events), default=0)
+    return min(newest + plan.retention.orders + REMOVED_AFTER, model.NEVER)
+
+
+def _forget_errors(order: Order, now: int, plan: Plan, delta: Delta) -> None:
+    old = [one for one in order.events if one.kind == FAILED and _forgotten_at(one, plan) <= now]
+    if old:
+        delta.carry([_failure(event, plan) for event in old], len(old))
+        order.events = [one for one in order.events if one not in old]
+
+
+def _forgotten_at(failure: Kept, plan: Plan) -> int:
+    return failure.at + plan.retention.errors + REMOVED_AFTER
+
+
+def _failure(event: Kept, plan: Plan) -> Fact:
+    return (names.FAILED_TRANSITIONS, plan.label(event.to), event.error_code)
+
+
+def standing(order: Order, plan: Plan) -> set[Fact]:
+    """Return what *order* is, as of when its timers were last looked at."""
+    return model.standing(order.fold, order.swept_at, plan, order.hold.until if order.hold else 0)
+
+
+def is_sound(order: Order, plan: Plan) -> bool:
+    """Whether the fold of *order* can be of *plan*, so that it may be worked with: a row that has rotted may not."""
+    fold = order.fold
+    return 0 <= fold.entered_at < LATEST and all(clock.place < len(plan.clocks) for clock in fold.clocks)
 
 
 def empty_order() -> Order:

@@ -17,7 +17,8 @@ class Stage(msgspec.Struct, frozen=True):
     """One status and its orders.
 
     orders: waiting now, 0 for a terminal status.  oldest: when the first of them came, unix ns, None for none.
-    stuck_after: seconds, None for no limit.  reached: how many orders were ever here.
+    stuck_after: seconds, None for no limit.  reached: how many orders were ever here.  on_hold: of *orders*, how many a
+    person said may wait.
     """
 
     status: str
@@ -28,6 +29,7 @@ class Stage(msgspec.Struct, frozen=True):
     stuck: int
     stuck_after: float | None
     reached: int
+    on_hold: int = 0
 
 
 def board(store: Store, plan: Plan) -> list[Stage]:
@@ -44,6 +46,7 @@ def board(store: Store, plan: Plan) -> list[Stage]:
             stuck=totals.get((names.STUCK, status.name), 0),
             stuck_after=status.stuck_after.seconds if status.stuck_after else None,
             reached=totals.get((names.REACHED, status.name), 0),
+            on_hold=totals.get((names.ON_HOLD, status.name), 0),
         )
         for status in plan.lifecycle.statuses.values()
     ]

@@ -14,6 +14,9 @@ import msgspec
 CHANGED, FAILED, OBSERVED, MESSAGE = range(4)
 """Kinds of events."""
 
+LATEST = 2**62
+"""Unix ns that no event reaches."""
+
 Fact = tuple[str | int, ...]
 """Something that was counted once: a metric's name, its labels and, for a histogram, the value in ms."""
 
@@ -114,6 +117,18 @@ def pack(order: Order) -> bytes:
 def unpack(row: bytes) -> Order:
     """Return the order that pack() made *row* of."""
     return _decoder.decode(row)
+
+
+def readable(row: bytes) -> Order | None:
+    """Return the order that pack() made *row* of, None where the row has rotted so that nobody can read it."""
+    try:
+        order = _decoder.decode(row)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    for event in order.events:
+        if not 0 <= event.at < LATEST:
+            return None
+    return order
 
 
 def key(event_id: str) -> bytes:

@@ -37,17 +37,22 @@ RESULTS: Final = (
     apply.NEGATIVE_DURATION,
     reading.LATE,
     reading.REJECTED,
+    apply.ERASED,
 )
 COUNTERS: Final = {
     names.REACHED: (["status"], "Orders that entered a status for the first time."),
     names.SLA_MET: (["sla", "partner"], "Promises that were kept."),
     names.SLA_BREACHED: (["sla", "partner"], "Promises that were broken, counted 2 minutes after the deadline."),
+    names.FAILED_TRANSITIONS: (["to_status", "error_code"], "Transitions that were tried and failed."),
     names.LEDGER_EVENTS: (["result"], "Events received, by what became of them."),
     names.CORRECTIONS: (["series"], "Counted values that a late event proved wrong."),
+    names.REMOVED: (["why"], "Orders that are no longer kept: for their age, or erased on request."),
+    names.UNREADABLE: ([], "Orders whose timers are not looked at any more, since their row has rotted."),
 }
 GAUGES: Final = {
     names.IN_STATUS: (["status"], "Orders that wait in a status."),
     names.STUCK: (["status"], "Orders that have waited in a status for longer than its stuck_after."),
+    names.ON_HOLD: (["status"], "Orders that a person put on hold: they do not count as stuck."),
     names.SLA_OVERDUE: (["sla"], "Orders whose promise is past its deadline and not yet kept."),
     names.SLA_AT_RISK: (["sla"], "Orders that have used 80 % of the time of a promise."),
 }
@@ -95,12 +100,15 @@ class LedgerCollector:
         open_statuses = [name for name in statuses if name not in self._plan.terminal]
         zeros: list[Series] = [(names.LEDGER_EVENTS, result) for result in RESULTS]
         zeros += [(names.REACHED, status) for status in statuses]
-        zeros += [(gauge, status) for gauge in (names.IN_STATUS, names.STUCK) for status in open_statuses]
+        zeros += [
+            (gauge, status) for gauge in (names.IN_STATUS, names.STUCK, names.ON_HOLD) for status in open_statuses
+        ]
         zeros += [(gauge, sla) for gauge in (names.SLA_OVERDUE, names.SLA_AT_RISK) for sla in slas]
         partners = ("retail", "other", *sorted(self._plan.lifecycle.partners.named))
         kept_or_broken = (names.SLA_MET, names.SLA_BREACHED)
         zeros += [(counter, sla, partner) for counter in kept_or_broken for sla in slas for partner in partners]
         zeros += [(names.CORRECTIONS, series) for series in CORRECTED]
+        zeros += [(names.REMOVED, "retention"), (names.REMOVED, "erased"), (names.UNREADABLE,)]
         return dict.fromkeys(zeros, 0)
 
     def _stages(self) -> Iterator[Metric]:

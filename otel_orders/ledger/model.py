@@ -7,7 +7,7 @@ its standing, a function of the fold and of the time up to which its timers were
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_orders import names
 from otel_orders.ledger import chain
@@ -20,20 +20,40 @@ if TYPE_CHECKING:
     from otel_orders.lifecycle import Lifecycle
 
 MILLISECOND = 1_000_000
+DAY = 86_400_000_000_000
 NEVER = 2**63 - 1
 """Due time of an order that has no timer, unix ns."""
 UNKNOWN = "unknown"
 """Label of statuses that the lifecycle does not have, so that a sender cannot make up series."""
 
-STANDING = frozenset({names.IN_STATUS, names.STUCK, names.SLA_OVERDUE, names.SLA_AT_RISK})
+STANDING = frozenset({names.IN_STATUS, names.STUCK, names.ON_HOLD, names.SLA_OVERDUE, names.SLA_AT_RISK})
 """Metrics whose totals say what orders are now; they can go down."""
+
+
+class Retention(NamedTuple):
+    """How long things are kept, in ns.
+
+    orders: an order that has ended, after its last event; events older than this are refused as late, so that none can
+    bring an order back that was removed.  errors: what is known of a failed transition.
+    """
+
+    orders: int = 90 * DAY
+    errors: int = 30 * DAY
+
+    def text(self) -> str:
+        """Return it as a store keeps it."""
+        return f"{int(self.orders)},{int(self.errors)}"
+
+
+KEPT = Retention()
 
 
 class Plan:
     """A lifecycle, compiled for folding: what entering each status starts, ends and voids."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, lifecycle: Lifecycle, retention: Retention = KEPT) -> None:
         self.lifecycle = lifecycle
+        self.retention = retention
         self.rank = lifecycle.rank
         self.clocks = clocks(lifecycle)
         self.stuck_after = {name: int(status.stuck_after or 0) for name, status in lifecycle.statuses.items()}
@@ -183,15 +203,20 @@ def sweep(fold: Fold, swept_at: int, plan: Plan, facts: Facts) -> None:
             _breach(open_clock, plan.clocks[open_clock.place], facts, breached=True)
 
 
-def standing(fold: Fold, swept_at: int, plan: Plan) -> set[Fact]:
-    """Return what the order is, as of *swept_at* (unix ns): facts that are true until they are not."""
+def standing(fold: Fold, swept_at: int, plan: Plan, held_until: int = 0) -> set[Fact]:
+    """Return what the order is, as of *swept_at* (unix ns): facts that are true until they are not.
+
+    held_until: unix ns; up to then the order is on hold instead of stuck.  Its promises are not put off by that.
+    """
     if fold.status is None or fold.status in plan.terminal:
         return set()
     found: set[Fact] = {(names.IN_STATUS, plan.label(fold.status))}
     if not swept_at:  # no timer was looked at yet
         return found
     limit = plan.stuck_after.get(fold.status)
-    if limit and fold.entered_at + limit <= swept_at:
+    if swept_at < held_until:
+        found.add((names.ON_HOLD, plan.label(fold.status)))
+    elif limit and fold.entered_at + limit <= swept_at:
         found.add((names.STUCK, fold.status))
     for open_clock in fold.clocks:
         if not open_clock.deadline:
@@ -204,13 +229,15 @@ def standing(fold: Fold, swept_at: int, plan: Plan) -> set[Fact]:
     return found
 
 
-def due_at(fold: Fold, swept_at: int, plan: Plan) -> int:
+def due_at(fold: Fold, swept_at: int, plan: Plan, held_until: int = 0) -> int:
     """Return the soonest of the order's timers after *swept_at* (unix ns), or NEVER."""
     if fold.status is None or fold.status in plan.terminal:
         return NEVER
     soonest = NEVER
     limit = plan.stuck_after.get(fold.status)
-    if limit and swept_at < fold.entered_at + limit:
+    if swept_at < held_until:
+        soonest = held_until
+    elif limit and swept_at < fold.entered_at + limit:
         soonest = min(fold.entered_at + limit, soonest)
     for open_clock in fold.clocks:
         if deadline := open_clock.deadline:

@@ -15,6 +15,7 @@ from otel_orders import names
 from otel_orders.errors import EventError
 from otel_orders.event import MAX_STRING, OWN_FIELDS, bounded
 from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept, key
+from otel_orders.ledger.model import KEPT, Retention
 from otel_orders.ledger.store import Received, Seen
 from otel_orders.privacy import Masker
 
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from otel_orders.lifecycle import Lifecycle
 
 SECOND: Final = 1_000_000_000
-DAY: Final = 86_400 * SECOND
-HORIZON: Final = 90 * DAY
-"""Events older than this are refused as late: their orders may have been pruned, and must not come back to life."""
+HORIZON: Final = KEPT.orders
+"""Events older than this are refused as late, where nothing else is set."""
 FUTURE: Final = 600 * SECOND
 """Events further ahead than this are refused: no clock is that wrong and still worth believing."""
 
@@ -58,8 +58,9 @@ class Reading:
     received: to be kept.  rejected: how many were refused, by result.  reasons: why, with counts, for the sender.
     """
 
-    def __init__(self, lifecycle: Lifecycle, env: str, now: int) -> None:
+    def __init__(self, lifecycle: Lifecycle, env: str, now: int, retention: Retention = KEPT) -> None:
         self._services = lifecycle.services
+        self._retention = retention
         self._env = env
         self._now = now
         self._seen: dict[tuple[str, str, str], Seen] = {}
@@ -105,7 +106,9 @@ class Reading:
 
     def _checked_time(self, record: Mapping[str, Any]) -> int:
         at = unix_ns(record.get(names.OCCURRED_AT) or record.get("timestamp"))
-        if at < self._now - HORIZON:
+        failed = record[names.EVENT_TYPE] == names.TRANSITION_FAILED
+        # What it belongs to may have been removed, and must not come back to life.
+        if at < self._now - (self._retention.errors if failed else self._retention.orders):
             raise EventError(LATE, "older than the ledger keeps orders")
         if at > self._now + FUTURE:
             raise EventError("future", "its clock is ahead")

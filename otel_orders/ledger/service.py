@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_orders.errors import ConfigurationError, MissingExtraError
 from otel_orders.ledger.board import Stage, board
 from otel_orders.ledger.follow import Follower
-from otel_orders.ledger.kept import unpack
+from otel_orders.ledger.kept import readable, unpack
 from otel_orders.ledger.metrics import LedgerCollector
-from otel_orders.ledger.model import Plan
+from otel_orders.ledger.model import KEPT, Plan, Retention
+from otel_orders.ledger.operators import Operators
 from otel_orders.ledger.outbox import OutboxFollower
 from otel_orders.ledger.reading import Reading
-from otel_orders.ledger.store import LIFECYCLE, Batch
+from otel_orders.ledger.store import LIFECYCLE, RETENTION, Batch
 from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.store.sqlite import SqliteStore
-from otel_orders.ledger.story import story
+from otel_orders.ledger.story import story, told_hold
 from otel_orders.ledger.writer import Writer
 
 if TYPE_CHECKING:
@@ -29,6 +30,20 @@ SQLITE = "sqlite:///"
 POSTGRES = ("postgresql://", "postgres://")
 ENV = "env"
 """Key under which the store keeps the one environment that it serves."""
+
+
+class Waiting(NamedTuple):
+    """An order that waits.  since: unix ns.  hold: as in its story, None for none."""
+
+    order_id: str
+    since: int
+    hold: dict[str, Any] | None
+
+
+def held(state: bytes | None, now: int) -> dict[str, Any] | None:
+    """Return the hold of the order in *state*, None for none."""
+    order = readable(state) if state else None
+    return told_hold(order, now) if order else None
 
 
 def open_store(url: str) -> Store:
@@ -56,8 +71,8 @@ class Ledger:
     """The ledger of one environment.
 
     env: the only one whose events it keeps.  follow: JSON line files, and SQLite files with an outbox table as
-    ``sqlite:///PATH``.  on_event: called with each event that came and its result, once it is on disk.  Raises
-    ConfigurationError where the store belongs to another environment.
+    ``sqlite:///PATH``.  on_event: called with each event that came and its result, once it is on disk.  retention: how
+    long ended orders are kept.  Raises ConfigurationError where the store belongs to another environment.
     """
 
     def __init__(
@@ -67,20 +82,23 @@ class Ledger:
         env: str,
         follow: Sequence[str] = (),
         on_event: Callable[[Received, str], None] | None = None,
+        *,
+        retention: Retention = KEPT,
     ) -> None:
         self.lifecycle = lifecycle
         self.env = env
-        self.plan = Plan(lifecycle)
+        self.plan = Plan(lifecycle, retention)
         self._store = store
         batch = Batch(store, self.plan)
         self._claim(batch)
         self.writer = Writer(batch, on_event)
+        self.operators = Operators(store, self.plan)
         self.metrics = LedgerCollector(store, self.plan, self.writer)
         self._followers = [self._follower(source) for source in follow]
 
     def new_reading(self) -> Reading:
         """Return what a request is read into."""
-        return Reading(self.lifecycle, self.env, time.time_ns())
+        return Reading(self.lifecycle, self.env, time.time_ns(), self.plan.retention)
 
     def story(self, order_id: str) -> dict[str, Any] | None:
         """Return the story of one order, None where there is none."""
@@ -93,10 +111,14 @@ class Ledger:
         self._agree()
         return board(self._store, self.plan)
 
-    def longest_waiting(self, status: str, limit: int) -> list[tuple[str, int]]:
-        """Return (order_id, entered_at in unix ns) of the orders that wait longest in *status*."""
+    def longest_waiting(self, status: str, limit: int) -> list[Waiting]:
+        """Return the orders that wait longest in *status*."""
         self._agree()
-        return self._store.longest_waiting(self.plan.rank(status), limit)
+        now = time.time_ns()
+        return [
+            Waiting(order_id, since, held(self._store.state(order_id), now))
+            for order_id, since in self._store.longest_waiting(self.plan.rank(status), limit)
+        ]
 
     @property
     def ready(self) -> bool:
@@ -131,5 +153,6 @@ class Ledger:
                         f"the store holds the events of env {env!r}, and this ledger is for {self.env!r}"
                     )
                 tx.put(ENV, self.env)
-        if self._store.get(LIFECYCLE) != self.lifecycle.hash:
+        made_with = (self._store.get(LIFECYCLE), self._store.get(RETENTION))
+        if made_with != (self.lifecycle.hash, self.plan.retention.text()):
             batch.rebase()

@@ -47,6 +47,7 @@ def story(order_id: str, order: Order, plan: Plan, now: int) -> dict[str, Any]:
     limit = plan.stuck_after.get(fold.status or "")
     deadline = fold.entered_at + limit if limit else None
     ended = fold.status in plan.terminal
+    held = order.hold is not None and now < order.hold.until
     return {
         names.ORDER_ID: order_id,
         names.PARTNER_ID: fold.partner,
@@ -56,12 +57,18 @@ def story(order_id: str, order: Order, plan: Plan, now: int) -> dict[str, Any]:
         "seconds_in_status": (now - fold.entered_at) / 1e9 if fold.status and not ended else None,
         "ended": ended,
         "stuck_at": deadline if not ended else None,
-        "stuck": deadline is not None and not ended and deadline <= now,
+        "stuck": deadline is not None and not ended and not held and deadline <= now,
+        "hold": told_hold(order, now) if not ended else None,
         "promises": _promises(order, plan, now),
         "visits": [msgspec.to_builtins(visit) for visit in visits(order, plan)],
         "events": [_event(event) for event in _in_order(order, plan)],
         "oddities": oddities(order, plan),
     }
+
+
+def told_hold(order: Order, now: int) -> dict[str, Any] | None:
+    """Return what a person said about waiting, and whether it still lasts."""
+    return None if order.hold is None else {**msgspec.structs.asdict(order.hold), "lasts": now < order.hold.until}
 
 
 def oddities(order: Order, plan: Plan) -> list[str]:

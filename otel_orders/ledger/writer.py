@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_orders.errors import OtelOrdersError, StoreError, StoreUnavailableError
+from otel_orders.ledger.apply import BROKEN
 from otel_orders.ledger.reading import REJECTED
 from otel_orders.ledger.refusals import Refusals
 
@@ -32,8 +33,6 @@ AT_ONCE: Final = 4_000
 SWEEP_EVERY: Final = 1.0
 """Seconds between two sweeps, so that an order is stuck well within 5 s of its deadline."""
 SWEPT_AT_ONCE: Final = 1_000
-BROKEN: Final = "internal_error"
-"""Result of an event that could not be kept for a reason nobody foresaw; counted as rejected."""
 
 
 class OverloadedError(OtelOrdersError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -14,9 +13,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from otel_orders.errors import StoreError
-from otel_orders.server import otlp, pages
+from otel_orders.errors import OperationError, StoreError
+from otel_orders.server import operators, otlp, pages
 from otel_orders.server.bodies import RETRY_AFTER, Intake
+from otel_orders.server.tokens import bears
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -30,8 +30,12 @@ MAX_LISTED = 1000
 _LIMIT = re.compile("[1-9][0-9]{0,3}")
 
 
-def create_app(ledger: Ledger, token: str | None = None) -> ASGIApp:
-    """Return the application.  token: what ``Authorization: Bearer`` must hold, None to ask for none."""
+def create_app(ledger: Ledger, token: str | None = None, operator_token: str | None = None) -> ASGIApp:
+    """Return the application.
+
+    token: what ``Authorization: Bearer`` must hold, None to ask for none.  operator_token: what it must hold to change
+    something; None lets nobody.
+    """
     app = Starlette(
         routes=[
             Route("/v1/logs", otlp.logs, methods=["POST"]),
@@ -40,17 +44,27 @@ def create_app(ledger: Ledger, token: str | None = None) -> ASGIApp:
             Route("/", board),
             Route("/statuses", board),
             Route("/find", find),
+            Route("/orders/{order_id:path}/hold", operators.hold, methods=["PUT"]),
+            Route("/orders/{order_id:path}/hold", operators.release, methods=["DELETE"]),
+            Route("/erasures", operators.erase, methods=["POST"]),
+            Route("/audit", operators.audit),
             Route("/orders/{order_id:path}", order),
             Route("/statuses/{status}/orders", waiting),
             Route("/metrics", metrics),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],
-        exception_handlers={HTTPException: _refuse, StoreError: _unavailable, ClientDisconnect: _gone},
+        exception_handlers={
+            HTTPException: _refuse,
+            OperationError: operators.refused,
+            StoreError: _unavailable,
+            ClientDisconnect: _gone,
+        },
     )
     app.state.ledger = ledger
     app.state.intake = Intake()
-    return app if token is None else BearerToken(app, token)
+    app.state.operator_token = operator_token
+    return app if token is None else BearerToken(app, *filter(None, (token, operator_token)))
 
 
 def board(request: Request) -> Response:
@@ -91,7 +105,7 @@ def waiting(request: Request) -> Response:
     found = ledger.longest_waiting(status, int(limit))
     if pages.wants_page(request):
         return pages.status_page(status, found, ledger.env)
-    return JSONResponse({"orders": [{"order_id": order_id, "since": since} for order_id, since in found]})
+    return JSONResponse({"orders": [order._asdict() for order in found]})
 
 
 def metrics(request: Request) -> Response:
@@ -112,23 +126,19 @@ def readyz(request: Request) -> Response:
 
 
 class BearerToken:
-    """Asks for a bearer token (RFC 6750), compared in constant time."""
+    """Asks for one of some bearer tokens (RFC 6750)."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, *tokens: str) -> None:
         self._app = app
-        self._expected = token.encode()
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
-        if scope["type"] == "http" and scope["path"] not in OPEN and not self._allowed(scope):
+        if scope["type"] == "http" and scope["path"] not in OPEN and not bears(scope, *self._tokens):
             answer = JSONResponse({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
             await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
-
-    def _allowed(self, scope: Scope) -> bool:
-        scheme, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._expected)
 
 
 def _refuse(_request: Request, error: Exception) -> Response:

@@ -20,8 +20,8 @@ from starlette.responses import JSONResponse, Response
 
 from otel_orders.errors import EventError, StoreError
 from otel_orders.ledger import ingest
-from otel_orders.ledger.apply import FULL
-from otel_orders.ledger.writer import BROKEN, OverloadedError
+from otel_orders.ledger.apply import REFUSED
+from otel_orders.ledger.writer import OverloadedError
 from otel_orders.server.bodies import RETRY_AFTER
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
-REFUSED_LATE = (FULL, BROKEN)
-"""Results of events that were read and then could not be kept."""
 CODES = {429: 8, 503: 14}
 """google.rpc.Code for an HTTP status: RESOURCE_EXHAUSTED, UNAVAILABLE; else INVALID_ARGUMENT."""
 INVALID_ARGUMENT = 3
@@ -57,7 +55,7 @@ async def events(request: Request) -> Response:
     if "origin" in request.headers:
         raise HTTPException(403, "web pages may not send events")
     results, refused = await _kept(request, ingest.lines)
-    counts = Counter(result for result in sorted(results) if result not in REFUSED_LATE)
+    counts = Counter(result for result in sorted(results) if result not in REFUSED)
     told = {"received": counts.total() + refused.total(), "results": counts, "rejected": refused}
     return JSONResponse(told, 422 if refused and not counts else 200)
 
@@ -101,7 +99,7 @@ async def _kept(request: Request, read: Callable[[bytes, Reading], None]) -> tup
             raise HTTPException(400, str(error)) from None
         results = await _results(ledger, reading)
     refused = reading.reasons.copy()
-    refused.update(result for result in results if result in REFUSED_LATE)
+    refused.update(result for result in results if result in REFUSED)
     return results, refused
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from otel_orders.ledger.board import Stage
+    from otel_orders.ledger.service import Waiting
 
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'",
@@ -41,8 +42,8 @@ def board_page(stages: Sequence[Stage], env: str) -> Response:
     return _page("board.html", stages=stages, env=env, now=time.time_ns())
 
 
-def status_page(stage: str, orders: Sequence[tuple[str, int]], env: str) -> Response:
-    """Return the orders that wait longest in the status *stage*, as pairs of id and unix ns."""
+def status_page(stage: str, orders: Sequence[Waiting], env: str) -> Response:
+    """Return the orders that wait longest in the status *stage*."""
     return _page("status.html", stage=stage, orders=orders, env=env, now=time.time_ns())
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from otel_orders.cli import main
 from tests.integration.processes import COMMAND, LIFECYCLE, running
 from tests.ledger import senders
 from tests.ledger.senders import changed
@@ -25,22 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Outcome = tuple[int, str, str]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run ``otel-orders`` in this process; the exit status, what went to stdout and what to stderr."""
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["otel-orders", *map(str, arguments)])
-        monkeypatch.setattr(signal, "signal", lambda *_: None)  # the test runner's own stay
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        said = capsys.readouterr()
-        return int(exit_.value.code or 0), said.out, said.err
-
-    return run
 
 
 def test_check_says_that_a_lifecycle_is_right(run: Callable[..., Outcome]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from otel_orders import names
 from otel_orders.ledger import model
 from otel_orders.ledger.kept import unpack
-from otel_orders.ledger.totals import Delta, edges
+from otel_orders.ledger.totals import CARRIED, Delta, edges
 from tests.ledger.reference import truth
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def totals(store: Store, metrics: Collection[str] = COUNTED) -> dict[Series, int
 
 
 def counters(store: Store) -> Counter[Series]:
-    return Counter({series: value for series, value in store.totals().items() if series[0] not in model.STANDING})
+    return Counter({s: value for s, value in store.totals().items() if s[0] not in {*model.STANDING, CARRIED}})
 
 
 def check(store: Store, events: Mapping[str, Iterable[Kept]], plan: Plan, now: int | None = None) -> None:

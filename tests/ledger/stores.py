@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from otel_orders.ledger.kept import Fold, OpenClock, Order, pack
 from otel_orders.ledger.store.postgres import PostgresStore
 
 if TYPE_CHECKING:
@@ -52,11 +53,10 @@ def impatient(store: Store) -> None:
 
 def spoil(store: Store, order_id: str) -> None:
     """Damage the row of *order_id*, so that its next event fails in a way that nobody foresaw."""
-    literal = f"'\\xc1'::bytea WHERE order_id = '{order_id}'"
-    if not isinstance(store, PostgresStore):
-        literal = f"x'c1' WHERE order_id = '{order_id}'"
+    rotten = pack(Order(Fold("INITIATED", clocks=[OpenClock(99, "retail", 0, 1, 1)]), swept_at=1)).hex()
+    state = f"'\\x{rotten}'::bytea" if isinstance(store, PostgresStore) else f"x'{rotten}'"
     with raw(store) as other:
-        other.execute(f"UPDATE orders SET state = {literal}")  # noqa: S608 - a test's own
+        other.execute(f"UPDATE orders SET state = {state} WHERE order_id = '{order_id}'")  # noqa: S608 - a test's own
 
 
 @contextmanager

@@ -120,7 +120,10 @@ def _buckets(ledger: Ledger, name: str, labels: dict[str, str]) -> dict[float, f
 def test_no_sender_can_make_up_series(ledger: Ledger) -> None:
     now = time.time_ns()
     keep(ledger, *walk("A-0", "MYSTERY", "SUBMITTED", "RIDDLE", start=now, partner_id="p", service="s"), changed("A"))
+    failed = [changed("A", event_type=names.TRANSITION_FAILED, error_code=f"known{place}") for place in range(60)]
+    keep(ledger, *failed)
     before = set(samples(ledger))
+    assert len([name for name, _ in before if name == names.FAILED_TRANSITIONS]) == 50 + 1
     for place in range(30):
         way = (f"MYSTERY-{place}", "SUBMITTED", f"RIDDLE-{place}")
         keep(ledger, *walk(f"A-{place}", *way, start=time.time_ns(), partner_id=f"p{place}", service=f"s{place}"))
@@ -134,7 +137,7 @@ def test_no_label_holds_an_order(ledger: Ledger) -> None:
     keep(ledger, *walk("ORDER-4711", *list(LIFECYCLE.statuses)[:10], start=time.time_ns() - HOUR, partner_id="acme"))
     assert "ORDER-4711" not in ledger.metrics.page().decode()
     labels = {label for family in families(ledger) for sample in family.samples for label in sample.labels}
-    assert labels == {"status", "partner", "sla", "milestone", "result", "series", "service_name", "le"}
+    assert labels == {"status", "partner", "sla", "milestone", "result", "series", "service_name", "le", "why"}
 
 
 def test_every_metric_has_help_and_a_type(ledger: Ledger) -> None:

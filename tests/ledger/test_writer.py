@@ -12,10 +12,10 @@ import pytest
 from otel_orders import names
 from otel_orders.errors import StoreUnavailableError
 from otel_orders.ledger import writer as module
-from otel_orders.ledger.apply import ACCEPTED, DUPLICATE
+from otel_orders.ledger.apply import ACCEPTED, BROKEN, DUPLICATE
 from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.store import Batch
-from otel_orders.ledger.writer import BROKEN, OverloadedError, Writer
+from otel_orders.ledger.writer import OverloadedError, Writer
 from tests.ledger.senders import ENV, SECOND, changed
 from tests.ledger.stores import held, impatient, raw, spoil
 from tests.ledger.strategies import DAY, LIFECYCLE, PLAN

@@ -34,9 +34,9 @@ def client(ledger: Ledger) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def served(ledger: Ledger, token: str | None = None) -> Iterator[httpx.Client]:
+def served(ledger: Ledger, token: str | None = None, operator_token: str | None = None) -> Iterator[httpx.Client]:
     """Serve *ledger* in a thread inside the block."""
-    app = create_app(ledger, token)
+    app = create_app(ledger, token, operator_token)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", http="h11", ws="none"))
     with bound("127.0.0.1", 0) as listener:
         listen(listener)

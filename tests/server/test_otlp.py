@@ -231,7 +231,7 @@ def test_a_damaged_row_is_refused_and_its_neighbours_are_kept(ledger: Ledger, cl
         other.execute("UPDATE orders SET state = x'ff'")
     answer = send(client, LOGS, encoded(request_of(LOGS, changed("A-1"), changed("bad"), changed("A-2")), PROTOBUF))
     partial = decoded(answer, ExportLogsServiceResponse()).partial_success
-    assert (partial.rejected_log_records, partial.error_message) == (1, "1 internal_error")
+    assert (partial.rejected_log_records, partial.error_message) == (1, "1 unreadable_order")
     assert story(client, "A-2")["status"] == "INITIATED"
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otel_orders import names
 from otel_orders.ledger import apply, model
-from otel_orders.ledger.kept import Kept, pack, unpack
+from otel_orders.ledger.kept import Kept, pack, readable
+from otel_orders.ledger.proofs import Proofs
 from otel_orders.ledger.store.replicas import agree, tried_again
-from otel_orders.ledger.totals import Delta, Series, edges
+from otel_orders.ledger.tombstones import Tombstones
+from otel_orders.ledger.totals import Delta, ErrorCodes, Series, edges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +25,12 @@ if TYPE_CHECKING:
 
 LIFECYCLE = "lifecycle_hash"
 """Key under which the store keeps the hash of the lifecycle that its orders are folded under."""
+RETENTION = "retention"
+"""Key under which the store keeps the retention that its orders' due times were made with."""
 REBASED_AT_ONCE = 1000
+TIDIED_EVERY = 3_600_000_000_000
+FORGOTTEN_AFTER = 7 * model.DAY
+"""How long an instance that gives no sign of life is remembered, in ns."""
 
 
 class Found(NamedTuple):
@@ -113,6 +120,10 @@ class Transaction(Protocol):
         """Forget orders."""
         ...
 
+    def disown(self, order_ids: Sequence[str]) -> None:
+        """Forget which orders the messages of *order_ids* belong to."""
+        ...
+
     def add(self, changes: Mapping[Series, int]) -> None:
         """Change totals."""
         ...
@@ -139,6 +150,10 @@ class Transaction(Protocol):
 
     def get(self, key: str) -> str | None:
         """Return what put() kept under *key*."""
+        ...
+
+    def forget_instances(self, before: int) -> None:
+        """Forget signs of life before *before* (unix ns), those of services as a whole excepted."""
         ...
 
     def put(self, key: str, value: str) -> None:
@@ -182,6 +197,10 @@ class Store(Protocol):
 
     def messages(self, batch: int) -> Iterator[list[Message]]:
         """Yield all messages that are known, in lists of at most *batch*, blocking no writer."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[Store]:
+        """Return a block in which the store that it gives, only to read from, stays as it is now."""
         ...
 
     def totals(self) -> dict[Series, int]:
@@ -246,6 +265,9 @@ class Batch:
         self._store = store
         self._plan = plan
         self._edges = edges(plan.lifecycle)
+        self._codes = ErrorCodes(store.items)
+        self._tombstones = Tombstones(store.get, store.items)
+        self._tidied_at = 0
 
     @tried_again
     def ingest(
@@ -266,25 +288,32 @@ class Batch:
         with self._store.transaction() as tx:
             found = tx.find(list(by_order))
             agree(tx.get(LIFECYCLE), self._plan)
+            erased = self._tombstones.among(order_id for order_id in by_order if order_id not in found)
             created: list[Row] = []
             changed: list[Row] = []
             sooner: list[Row] = []
             for order_id, places in by_order.items():
                 before = found.get(order_id)
-                order = unpack(before.state) if before else apply.empty_order()
+                order = readable(before.state) if before else apply.empty_order()
                 events = [received[place].event for place in places]
-                for place, result in zip(places, apply.take(order, events, self._plan, delta), strict=True):
+                if order is None or order_id in erased:
+                    results_here = [apply.UNREADABLE if order is None else apply.ERASED] * len(events)
+                else:
+                    results_here = apply.take(order, events, self._plan, delta)
+                    row = row_of(order_id, order, before, self._plan)
+                    # A due_at too early costs one look at the order; moving it later each time costs an index.
+                    (created if before is None else sooner if row.due_at < before.due_at else changed).append(row)
+                for place, result in zip(places, results_here, strict=True):
                     results[place] = result
-                row = self._row(order_id, order, before)
-                # A due_at that is too early costs one look at the order; moving it later each time costs an index.
-                (created if before is None else sooner if row.due_at < before.due_at else changed).append(row)
             for result, count in (Counter(map(_public, results)) + Counter(rejected or {})).items():
                 delta.add((names.LEDGER_EVENTS, result), count)
             tx.create(created)
             tx.change(changed)
             tx.reschedule(sooner)
-            tx.add(delta.changes())
+            tx.add(self._codes.bounded(delta.changes(), tx.put))
             tx.see(seen)
+            for order_id, key in erased.items():
+                self._tombstones.renew(key, max(received[place].event.at for place in by_order[order_id]), tx.put)
             for key, value in (notes or {}).items():
                 tx.put(key, value)
         return results
@@ -301,12 +330,25 @@ class Batch:
             due = tx.due(now, limit)
             agree(tx.get(LIFECYCLE), self._plan)
             rows: list[Row] = []
+            gone: list[Found] = []
             for order_id, before in sorted(due.items()):
-                order = unpack(before.state)
+                order = readable(before.state)
+                if order is None or not apply.is_sound(order, self._plan):
+                    # It must not be looked at again and again; the check names it.
+                    rows.append(Row(order_id, before.place, None, None, model.NEVER, before.state))
+                    delta.add((names.UNREADABLE,), 1)
+                    continue
                 apply.sweep(order, now, self._plan, delta)
-                rows.append(self._row(order_id, order, before))
+                if apply.removed_at(order, self._plan) <= now:
+                    apply.remove(order, self._plan, delta)
+                    gone.append(before)
+                else:
+                    rows.append(row_of(order_id, order, before, self._plan))
             tx.reschedule(rows)
-            tx.add(delta.changes())
+            tx.delete(gone)
+            delta.add((names.REMOVED, "retention"), len(gone))
+            tx.add(self._codes.bounded(delta.changes(), tx.put))
+            self._tidy(tx, now)
             tx.swept(now)
         return len(due)
 
@@ -319,32 +361,50 @@ class Batch:
         """
         with self._store.transaction() as tx:
             tx.alone()
-            if tx.get(LIFECYCLE) == self._plan.lifecycle.hash:
+            if (tx.get(LIFECYCLE), tx.get(RETENTION)) == (self._plan.lifecycle.hash, self._plan.retention.text()):
                 return
             totals = self._store.totals()
             tx.add({series: -value for series, value in totals.items() if series[0] in model.STANDING})
+            proofs = Proofs(self._plan, self._codes)
             for some in self._store.all_ids(REBASED_AT_ONCE):
                 delta = Delta(self._edges)
                 rows = []
                 for order_id, before in tx.find(some).items():
-                    order = unpack(before.state)
+                    order = readable(before.state)
+                    if order is None:
+                        continue
                     apply.rebase(order, self._plan, delta)
-                    rows.append(self._row(order_id, order, before))
+                    proofs.add(order)
+                    rows.append(row_of(order_id, order, before, self._plan))
                 tx.reschedule(rows)
                 tx.add(delta.changes())
+            tx.add(proofs.uncarried(totals))
             tx.put(LIFECYCLE, self._plan.lifecycle.hash)
+            tx.put(RETENTION, self._plan.retention.text())
 
-    def _row(self, order_id: str, order: Order, before: Found | None) -> Row:
-        fold = order.fold
-        waits = fold.status is not None and fold.status not in self._plan.terminal
-        return Row(
-            order_id,
-            before.place if before else None,
-            self._plan.rank(fold.status) if waits and fold.status else None,
-            fold.entered_at if waits else None,
-            model.due_at(fold, order.swept_at, self._plan),
-            pack(order),
-        )
+    def _tidy(self, tx: Transaction, now: int) -> None:
+        """Forget, once an hour, what nobody asks for any more beside orders."""
+        if now < self._tidied_at + TIDIED_EVERY:
+            return
+        self._tidied_at = now
+        tx.forget_instances(now - FORGOTTEN_AFTER)
+        for queue in self._plan.lifecycle.queues:
+            tx.forget_messages(queue, now - self._plan.retention.orders)
+        self._tombstones.forget(now - self._plan.retention.orders - apply.REMOVED_AFTER, tx.drop)
+
+
+def row_of(order_id: str, order: Order, before: Found | None, plan: model.Plan) -> Row:
+    """Return the row that holds *order* and replaces *before*."""
+    fold = order.fold
+    waits = fold.status is not None and fold.status not in plan.terminal
+    return Row(
+        order_id,
+        before.place if before else None,
+        plan.rank(fold.status) if waits and fold.status else None,
+        fold.entered_at if waits else None,
+        apply.due_at(order, plan),
+        pack(order),
+    )
 
 
 def _by_order(received: Sequence[Received]) -> dict[str, list[int]]:
@@ -357,4 +417,4 @@ def _by_order(received: Sequence[Received]) -> dict[str, list[int]]:
 
 def _public(result: str) -> str:
     """Return *result* as the metric has it."""
-    return "rejected" if result == apply.FULL else result
+    return "rejected" if result in (apply.FULL, apply.UNREADABLE) else result

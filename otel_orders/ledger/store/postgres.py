@@ -5,11 +5,12 @@ A commit is on disk before it returns.  Knows rows and totals, not what they mea
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import threading
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -166,6 +167,19 @@ class PostgresStore:
                 for queue, one, order_id, published_at, settled_at in rows
             ]
             last = rows[-1][:2]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[PostgresStore]:
+        """Give a view of the store that stays as it is now."""
+        view = copy.copy(self)
+        with closing(Link(self._address, self._stand_still)) as reader:
+            reader.first("SELECT 1")  # the first one starts it
+            view._reader, view._reading = reader, threading.Lock()  # noqa: SLF001 - it is one of us
+            yield view
+
+    def _stand_still(self, connection: Connection) -> None:
+        self._check(connection)
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def totals(self) -> dict[Series, int]:
         """Return all totals: of all replicas, there are and were."""

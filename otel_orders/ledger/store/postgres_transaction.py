@@ -161,6 +161,11 @@ class PostgresTransaction:
         ).fetchone()
         return gone[0] if gone else 0
 
+    def disown(self, order_ids: Sequence[str]) -> None:
+        """Forget which orders the messages of *order_ids* belong to."""
+        ids = sorted(map(to_database, order_ids))
+        self._execute("UPDATE messages SET order_id = '' WHERE order_id = ANY(%b::text[])", ids)
+
     def see(self, seen: Iterable[Seen]) -> None:
         """Note signs of life; an older one never replaces a newer one."""
         newest: dict[tuple[str, ...], Seen] = {}
@@ -179,6 +184,10 @@ class PostgresTransaction:
                 [newest[key].at for key in keys],
                 [to_database(newest[key].lifecycle_hash) for key in keys],
             )
+
+    def forget_instances(self, before: int) -> None:
+        """Forget signs of life before *before* (unix ns), those of services as a whole excepted."""
+        self._execute("DELETE FROM seen WHERE at < %b AND instance <> ''", before)
 
     def get(self, key: str) -> str | None:
         """Return what put() kept under *key*."""

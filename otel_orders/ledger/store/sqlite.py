@@ -5,7 +5,7 @@ A commit is on disk before it returns (synchronous=FULL).  Knows rows and totals
 
 from __future__ import annotations
 
-import json
+import copy
 import sqlite3
 import threading
 import time
@@ -75,6 +75,7 @@ PRAGMAS = (
     "PRAGMA mmap_size = 268435456",
     "PRAGMA wal_autocheckpoint = 64000",
     "PRAGMA trusted_schema = OFF",
+    "PRAGMA secure_delete = ON",  # what was erased must not be found in the file
 )
 
 BUSY = 5.0
@@ -83,6 +84,7 @@ FOUND_AT_ONCE = 500
 """Orders in one query: SQLite bounds the parameters of a statement."""
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(tuple[str | int, ...]).decode
 
 
 class SqliteStore:
@@ -181,6 +183,17 @@ class SqliteStore:
         while rows := [Message(*row) for row in self._read(statement, (*last, batch))]:
             yield rows
             last = rows[-1][:2]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[SqliteStore]:
+        """Give a view of the store that stays as it is now."""
+        view = copy.copy(self)
+        with closing(self._connect()) as reader:
+            view._reader, view._reading = reader, threading.Lock()  # noqa: SLF001 - it is one of us
+            with self._answering():
+                for statement in ("PRAGMA query_only = ON", "BEGIN", "SELECT 1 FROM meta"):  # the last one starts it
+                    reader.execute(statement).fetchall()
+            yield view
 
     def totals(self) -> dict[Series, int]:
         """Return all totals."""
@@ -293,6 +306,11 @@ class SqliteTransaction:
         """Forget orders."""
         self._connection.executemany("DELETE FROM orders WHERE place = ?", [(row.place,) for row in rows])
 
+    def disown(self, order_ids: Sequence[str]) -> None:
+        """Forget which orders the messages of *order_ids* belong to."""
+        statement = "UPDATE messages SET order_id = '' WHERE order_id = ?"
+        self._connection.executemany(statement, [(order_id,) for order_id in order_ids])
+
     def add(self, changes: Mapping[Series, int]) -> None:
         """Change totals."""
         self._connection.executemany(
@@ -354,6 +372,10 @@ class SqliteTransaction:
         found = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return found[0] if found else None
 
+    def forget_instances(self, before: int) -> None:
+        """Forget signs of life before *before* (unix ns), those of services as a whole excepted."""
+        self._connection.execute("DELETE FROM seen WHERE at < ? AND instance != ''", (before,))
+
     def put(self, key: str, value: str) -> None:
         """Keep *value* under *key*."""
         statement = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -368,7 +390,7 @@ class SqliteTransaction:
 
 
 def _by_series(rows: Iterable[tuple[str, int]]) -> dict[Series, int]:
-    return {tuple(json.loads(series)): value for series, value in rows}
+    return {_decode(series): value for series, value in rows}
 
 
 def _insist(connection: sqlite3.Connection, pragma: str) -> None:
