@@ -39,7 +39,10 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 
 Env = Annotated[str, typer.Option(envvar="OTEL_ORDERS_ENV", help="The one environment whose events are kept.")]
 Follow = Annotated[
     list[str] | None,
-    typer.Option(metavar="FILE", help="JSON lines to follow, or sqlite:///FILE with an outbox table; may be repeated."),
+    typer.Option(
+        metavar="FILE",
+        help="JSON lines to follow, or sqlite:///FILE or postgresql://... with an outbox table; may be repeated.",
+    ),
 ]
 UrlFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the base URL here once it is served.")]
 

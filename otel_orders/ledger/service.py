@@ -23,6 +23,7 @@ from otel_orders.ledger.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from otel_orders.ledger.outbox_postgres import PostgresOutboxFollower
     from otel_orders.ledger.store import Received, Store
     from otel_orders.lifecycle import Lifecycle
 
@@ -67,12 +68,21 @@ def _postgres(url: str) -> Store:
     return PostgresStore(url)
 
 
+def _postgres_outbox() -> type[PostgresOutboxFollower]:
+    try:
+        from otel_orders.ledger.outbox_postgres import PostgresOutboxFollower  # noqa: PLC0415 - as above
+    except ImportError:
+        raise MissingExtraError("--follow postgresql://...", "postgres") from None
+    return PostgresOutboxFollower
+
+
 class Ledger:
     """The ledger of one environment.
 
-    env: the only one whose events it keeps.  follow: JSON line files, and SQLite files with an outbox table as
-    ``sqlite:///PATH``.  on_event: called with each event that came and its result, once it is on disk.  retention: how
-    long ended orders are kept.  Raises ConfigurationError where the store belongs to another environment.
+    env: the only one whose events it keeps.  follow: JSON line files, and databases with an outbox table as
+    ``sqlite:///PATH`` or ``postgresql://...``.  on_event: called with each event that came and its result, once it is
+    on disk.  retention: how long ended orders are kept.  Raises ConfigurationError where the store belongs to another
+    environment.
     """
 
     def __init__(
@@ -138,7 +148,9 @@ class Ledger:
         self.writer.close()
         self._store.close()
 
-    def _follower(self, source: str) -> Follower | OutboxFollower:
+    def _follower(self, source: str) -> Follower | OutboxFollower | PostgresOutboxFollower:
+        if source.startswith(POSTGRES):
+            return _postgres_outbox()(source, self._store, self.writer, self.new_reading)
         kind, path = (OutboxFollower, source.removeprefix(SQLITE)) if source.startswith(SQLITE) else (Follower, source)
         return kind(path, self._store, self.writer, self.new_reading)
 

@@ -89,7 +89,7 @@ def _describe(record: LogRecord, received: Received) -> None:
 
 def by_hand(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> None:
     """Keep the events of *bodies* the plain way, in one transaction."""
-    rows = [row for body in bodies for row in _rows(body)]
+    rows = [row for body in bodies for row in rows_of(body)]
     rows.sort()
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(KEEP, rows)
@@ -97,7 +97,8 @@ def by_hand(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> None:
     connection.execute("COMMIT")
 
 
-def _rows(body: bytes) -> Iterator[tuple[str, str, int, str]]:
+def rows_of(body: bytes) -> Iterator[tuple[str, str, int, str]]:
+    """Yield (order_id, event_id, at, status) of each event in a request."""
     request = ExportLogsServiceRequest.FromString(body)
     for record in request.resource_logs[0].scope_logs[0].log_records:
         found = {pair.key: pair.value.string_value for pair in record.attributes}

@@ -24,7 +24,7 @@ TABLES = "orders, totals, meta, seen, moments, messages, leases"
 def raw(store: Store) -> AbstractContextManager[Any]:
     """Give another connection to what *store* writes, for statements that each commit by themselves."""
     if isinstance(store, PostgresStore):
-        connection = psycopg.connect(store._address._conninfo, autocommit=True)
+        connection = psycopg.connect(store._address.conninfo, autocommit=True)
         connection.execute("SET search_path TO otel_orders")
         return closing(connection)
     return closing(sqlite3.connect(store._path, isolation_level=None))  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ from otel_orders.ledger.store.postgres import PostgresStore
 from otel_orders.ledger.writer import Writer
 from tests.ledger import audit
 from tests.ledger.senders import ENV, changed
-from tests.ledger.stores import raw
+from tests.ledger.stores import impatient, raw
 from tests.ledger.strategies import AFTER, DAY, PLAN, START, event, path, plan_of
 from tests.ledger.strategies import LIFECYCLE as REFERENCE
 from tests.sinks.receiver import wait_for
@@ -133,6 +133,19 @@ def test_each_replica_adds_in_a_slot_of_its_own_and_all_show_the_sum(
     again = open_store()
     assert again._slot == stores[0]._slot
     assert again.totals() == {("made", "up"): 15}
+
+
+def test_no_replica_waits_for_anothers_commit(open_store: Callable[[], PostgresStore]) -> None:
+    store, other = open_store(), open_store()
+    Batch(store, PLAN).ingest(of("1", LIFE[:1]))
+    impatient(other)
+    with store.transaction() as tx:
+        tx.find(["1"])
+        tx.add({(names.REACHED, "INITIATED"): 1, (names.LEDGER_EVENTS, "accepted"): 1})
+        Batch(other, PLAN).ingest(of("2", LIFE))
+        Batch(other, PLAN).sweep(START + DAY)
+        with pytest.raises(StoreUnavailableError, match="lock timeout"):  # it does wait for the order itself
+            Batch(other, PLAN).ingest(of("1", LIFE))
 
 
 def test_replicas_that_share_a_slot_only_wait(

@@ -71,7 +71,8 @@ class PostgresStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._address = Address(url)
+        # Of several hosts, the primary: what is read is read there too, so that all replicas show the same.
+        self._address = Address(url, "--store", target_session_attrs="read-write")
         self._holder = uuid.uuid4().hex
         self._slot = 0
         self._writing = threading.Lock()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 DEFAULTS: Final[dict[str, str | int]] = {
     "application_name": "otel-orders",
     "connect_timeout": 5,
-    "target_session_attrs": "read-write",  # of several hosts, the primary: also what is read is read there
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -37,28 +36,24 @@ TRY_AGAIN: Final = frozenset({"40001", "40P01"})
 
 
 class Address:
-    """Where the database is.  shown: for people, without a password.  Raises ConfigurationError."""
+    """Where a database is.  shown: for people, without a password.
 
-    def __init__(self, url: str) -> None:
+    option: where the URL was given.  defaults: what libpq is told beside DEFAULTS.  Raises ConfigurationError.
+    """
+
+    def __init__(self, url: str, option: str, **defaults: str) -> None:
         try:
             given = conninfo_to_dict(url)
         except psycopg.Error:  # its text quotes what it does not understand: perhaps a piece of the password
-            raise ConfigurationError("--store postgresql://...: this is no URL that PostgreSQL understands") from None
-        self._conninfo = make_conninfo("", **(DEFAULTS | given))
+            raise ConfigurationError(f"{option} postgresql://...: this is no URL that PostgreSQL understands") from None
+        self.conninfo = make_conninfo("", **(DEFAULTS | defaults | given))
         user = f"{given['user']}@" if given.get("user") else ""
         port = f":{given['port']}" if given.get("port") else ""
         self.shown = f"postgresql://{user}{given.get('host') or ''}{port}/{given.get('dbname') or ''}"
 
     def connect(self) -> Connection:
         """Open a connection that commits each statement by itself."""
-        connection: Connection = psycopg.connect(self._conninfo, autocommit=True)
-        try:
-            for statement in SESSION:
-                connection.execute(statement)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return psycopg.connect(self.conninfo, autocommit=True)
 
     def told(self, error: psycopg.Error) -> Exception:
         """Return *error* as one of ours, or as it is where it is about what was to be written."""
@@ -100,6 +95,8 @@ class Link:
         self.drop()
         connection = self._address.connect()
         try:
+            for statement in SESSION:
+                connection.execute(statement)
             self._prepare(connection)
         except BaseException:
             connection.close()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from otel_orders.ledger.totals import Series
 
 SWEEPER: Final = "sweeper"
-LEASE: Final = 6.0
+LEASE: Final = 4.0
 """Seconds.  A sweep comes every second; when none came for so long, another replica takes over."""
 
 FIND: Final = (
