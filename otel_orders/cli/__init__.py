@@ -26,7 +26,7 @@ def _run() -> None:
         import typer  # noqa: PLC0415
     except ModuleNotFoundError:
         raise MissingExtraError("otel-orders", "ledger") from None
-    from otel_orders.cli import erase, hold, ledger, ledger_audit, ledger_check, lifecycle, pseudonym  # noqa: PLC0415
+    from otel_orders.cli import erase, hold, ledger, ledger_audit, ledger_check, lifecycle, pseudonym, report  # noqa: PLC0415
 
     app = typer.Typer(
         help="Shows where every order is, and why it is stuck.",
@@ -45,4 +45,5 @@ def _run() -> None:
     app.command("hold")(hold.hold)
     app.command("release")(hold.release)
     app.command("erase")(erase.erase)
+    app.command("report")(report.report)
     app(standalone_mode=True)
