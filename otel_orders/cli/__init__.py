@@ -26,7 +26,18 @@ def _run() -> None:
         import typer  # noqa: PLC0415
     except ModuleNotFoundError:
         raise MissingExtraError("otel-orders", "ledger") from None
-    from otel_orders.cli import erase, hold, ledger, ledger_audit, ledger_check, lifecycle, pseudonym, report  # noqa: PLC0415
+    from otel_orders.cli import (  # noqa: PLC0415
+        erase,
+        hold,
+        ledger,
+        ledger_audit,
+        ledger_backup,
+        ledger_check,
+        ledger_export,
+        lifecycle,
+        pseudonym,
+        report,
+    )
 
     app = typer.Typer(
         help="Shows where every order is, and why it is stuck.",
@@ -38,6 +49,9 @@ def _run() -> None:
     ledgers.callback()(ledger.ledger)
     ledgers.command("check")(ledger_check.check)
     ledgers.command("audit")(ledger_audit.audit)
+    ledgers.command("backup")(ledger_backup.backup)
+    ledgers.command("restore")(ledger_backup.restore)
+    ledgers.command("export")(ledger_export.export)
     app.add_typer(ledgers, name="ledger")
     app.command("dev")(ledger.dev)
     app.command("check")(lifecycle.check)
