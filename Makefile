@@ -31,7 +31,8 @@ bench: $(READY)  ## measure (JSON=FILE also writes the figures, ONLY=PREFIX runs
 	@$(BIN)/python -m tests.benchmarks
 
 lock: | $(UV)  ## write requirements.lock anew from pyproject.toml
-	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra ledger --extra postgres --group dev \
+	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+		--extra ledger --extra postgres --extra parquet --group dev \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
 
 $(READY): requirements.lock pyproject.toml | $(UV)

@@ -26,7 +26,19 @@ def _run() -> None:
         import typer  # noqa: PLC0415
     except ModuleNotFoundError:
         raise MissingExtraError("otel-orders", "ledger") from None
-    from otel_orders.cli import copy, erase, hold, ledger, ledger_audit, ledger_check, lifecycle, pseudonym  # noqa: PLC0415
+    from otel_orders.cli import (  # noqa: PLC0415
+        copy,
+        erase,
+        hold,
+        ledger,
+        ledger_audit,
+        ledger_backup,
+        ledger_check,
+        ledger_export,
+        lifecycle,
+        pseudonym,
+        report,
+    )
 
     app = typer.Typer(
         help="Shows where every order is, and why it is stuck.",
@@ -39,6 +51,9 @@ def _run() -> None:
     ledgers.command("copy")(copy.copy_command)
     ledgers.command("check")(ledger_check.check)
     ledgers.command("audit")(ledger_audit.audit)
+    ledgers.command("backup")(ledger_backup.backup)
+    ledgers.command("restore")(ledger_backup.restore)
+    ledgers.command("export")(ledger_export.export)
     app.add_typer(ledgers, name="ledger")
     app.command("dev")(ledger.dev)
     app.command("check")(lifecycle.check)
@@ -46,4 +61,5 @@ def _run() -> None:
     app.command("hold")(hold.hold)
     app.command("release")(hold.release)
     app.command("erase")(erase.erase)
+    app.command("report")(report.report)
     app(standalone_mode=True)

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from otel_orders.cli.ledger_store import LOCAL, By, LedgerUrl, LifecycleFile, MaybeStore, name_of, operators
-from otel_orders.ledger.operators import DATES
+from otel_orders.ledger.dates import FORMS
 
 OrderId = Annotated[str, typer.Argument(metavar="ORDER", help="The order's id.")]
 
 
 def hold(  # noqa: PLR0917 - typer calls it by name
     order: OrderId,
-    until: Annotated[str, typer.Option(metavar="DATE", help=f"When it comes back: {DATES}.")],
+    until: Annotated[str, typer.Option(metavar="DATE", help=f"When it comes back: {FORMS}.")],
     why: Annotated[str, typer.Option(metavar="TEXT", help="For whoever looks at it meanwhile.")],
     by: By = None,
     ledger: LedgerUrl = LOCAL,

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from datetime import date, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_orders import names
 from otel_orders.errors import OperationError
-from otel_orders.ledger import apply, audit
+from otel_orders.ledger import apply, audit, dates
 from otel_orders.ledger.kept import Hold, readable
 from otel_orders.ledger.model import DAY
 from otel_orders.ledger.store import row_of
 from otel_orders.ledger.tombstones import KEY, bury, hash_of
 from otel_orders.ledger.totals import Delta, ErrorCodes, edges
-from otel_orders.notation import parse_duration
 from otel_orders.privacy import Masker
 
 if TYPE_CHECKING:
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 LONGEST_HOLD: Final = 366 * DAY
 MAX_TEXT: Final = 256
 AT_ONCE: Final = 500
-DATES: Final = "2026-12-24, 2026-12-24T10:00+01:00 or 3d"
 
 
 class Operators:
@@ -48,8 +45,8 @@ class Operators:
     def hold(self, order_id: str, until: str, why: str, by: str) -> Hold:
         """Let *order_id* wait until then without counting as stuck, and return the hold.
 
-        until: as DATES has it.  why, by: for whoever looks at the order; masked, as everything that is kept.  Raises
-        OperationError where there is nothing to hold.
+        until: as dates.FORMS has it.  why, by: for whoever looks at the order.  Raises OperationError where there is
+        nothing to hold.
         """
         now = self._clock()
         hold = Hold(ends_at(until, now), self._masker.mask_text(_text("why", why)), _text("by", by), now)
@@ -138,32 +135,19 @@ class Operators:
 
 
 def ends_at(until: str, now: int) -> int:
-    """Return the moment that *until* names, as DATES has it (unix ns).  A date is its first moment, local time.
+    """Return the moment that *until* names, as dates.FORMS has it (unix ns).
 
-    Raises OperationError for anything else, for what is over and for what is too far away.
+    Raises OperationError where it names none, or one that is over or too far away.
     """
     try:
-        moment = now + parse_duration(until)
-    except ValueError:
-        moment = _moment(until)
+        moment = dates.moment(until, now, 1)
+    except ValueError as error:
+        raise OperationError(f"until: {error}") from None
     if moment <= now:
         raise OperationError(f"until: {until} is over")
     if moment > now + LONGEST_HOLD:
         raise OperationError(f"until: {until} is more than a year away; an order that nobody waits for can be erased")
     return moment
-
-
-def _moment(until: str) -> int:
-    try:
-        if len(until) == len("2026-12-24"):
-            at = datetime.combine(date.fromisoformat(until), datetime.min.time()).astimezone()
-        else:
-            at = datetime.fromisoformat(until)
-    except ValueError:
-        raise OperationError(f"until: expected {DATES}, got {until[:60]!r}") from None
-    if at.tzinfo is None:
-        raise OperationError(f"until: {until} has no offset from UTC; expected {DATES}")
-    return int(at.timestamp()) * 1_000_000_000
 
 
 def key_of(store: Store) -> bytes:

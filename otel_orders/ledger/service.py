@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_orders.errors import ConfigurationError, MissingExtraError
 from otel_orders.ledger.board import Stage, board
+from otel_orders.ledger.figures import report
 from otel_orders.ledger.follow import Follower
 from otel_orders.ledger.kept import readable, unpack
 from otel_orders.ledger.metrics import LedgerCollector
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from otel_orders.ledger.outbox_postgres import PostgresOutboxFollower
+    from otel_orders.ledger.report import Report, Selection
     from otel_orders.ledger.store import Received, Store
     from otel_orders.lifecycle import Lifecycle
 
@@ -129,6 +131,11 @@ class Ledger:
             Waiting(order_id, since, held(self._store.state(order_id), now))
             for order_id, since in self._store.longest_waiting(self.plan.rank(status), limit)
         ]
+
+    def report(self, selection: Selection) -> Report:
+        """Return business figures; takes a look at every order."""
+        self._agree()
+        return report(self._store, self.plan, selection, time.time_ns())
 
     @property
     def ready(self) -> bool:

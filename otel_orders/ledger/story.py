@@ -61,7 +61,7 @@ def story(order_id: str, order: Order, plan: Plan, now: int) -> dict[str, Any]:
         "hold": told_hold(order, now) if not ended else None,
         "promises": _promises(order, plan, now),
         "visits": [msgspec.to_builtins(visit) for visit in visits(order, plan)],
-        "events": [_event(event) for event in _in_order(order, plan)],
+        "events": [told_event(event) for event in _in_order(order, plan)],
         "oddities": oddities(order, plan),
     }
 
@@ -137,7 +137,8 @@ def _in_order(order: Order, plan: Plan) -> list[Kept]:
     return merged + others
 
 
-def _event(event: Kept) -> dict[str, Any]:
+def told_event(event: Kept) -> dict[str, Any]:
+    """Return *event* as it is told: names as in names.py, what it does not say left out."""
     attributes = dict(event.attributes or {})
     told: dict[str, Any] = {
         names.EVENT_TYPE: TYPES.get(event.kind) or attributes.pop(names.EVENT_TYPE, "order.message"),

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from otel_orders.errors import OperationError, StoreError
-from otel_orders.server import operators, otlp, pages
+from otel_orders.server import operators, otlp, pages, reports
 from otel_orders.server.bodies import RETRY_AFTER, Intake
 from otel_orders.server.tokens import bears
 
@@ -50,6 +50,7 @@ def create_app(ledger: Ledger, token: str | None = None, operator_token: str | N
             Route("/audit", operators.audit),
             Route("/orders/{order_id:path}", order),
             Route("/statuses/{status}/orders", waiting),
+            Route("/report", reports.report),
             Route("/metrics", metrics),
             Route("/healthz", healthz),
             Route("/readyz", readyz),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from otel_orders.ledger.board import Stage
+    from otel_orders.ledger.report import Report
     from otel_orders.ledger.service import Waiting
 
 HEADERS: Final = {
@@ -50,6 +51,11 @@ def status_page(stage: str, orders: Sequence[Waiting], env: str) -> Response:
 def order_page(story: Mapping[str, Any], env: str) -> Response:
     """Return one order's story."""
     return _page("order.html", story=story, env=env, now=time.time_ns())
+
+
+def report_page(report: Report, env: str) -> Response:
+    """Return business figures."""
+    return _page("report.html", report=report, env=env, now=report.at)
 
 
 def no_order_page(order_id: str, env: str) -> Response:

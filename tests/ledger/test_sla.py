@@ -107,7 +107,7 @@ def test_a_deadline_is_what_counting_the_open_minutes_gives(calendar: Calendar, 
 
 
 def is_open(calendar: Calendar, now: int) -> bool:
-    local = datetime.fromtimestamp(now // SECOND, ZONE)
+    local = datetime.fromtimestamp(now // SECOND, ZoneInfo(calendar.zone))
     return local.weekday() in calendar.days and calendar.hours[0] <= local.hour * 60 + local.minute < calendar.hours[1]
 
 
@@ -154,3 +154,38 @@ def test_a_promise_whose_end_was_passed_unseen_is_void() -> None:
     clock = next(clock for clock in clocks(LIFECYCLE) if clock.name == "price_in_5_minutes")
     assert {"MANUFACTURING_STARTED", "SHIPPED"} <= clock.void_on
     assert not {"FILE_UPLOADED", "SUBMITTED"} & clock.void_on
+
+
+ZONES = (
+    *("Europe/Moscow", "Europe/Berlin", "America/New_York", "Asia/Kolkata"),
+    "Australia/Lord_Howe",  # half an hour
+    "America/Havana",  # at midnight
+    "Africa/Cairo",  # at midnight, on a Friday
+)
+CHANGES = (
+    "2026-03-08",
+    "2026-03-29",
+    "2026-04-05",
+    "2026-04-24",
+    "2026-10-04",
+    "2026-10-25",
+    "2026-10-30",
+    "2026-11-01",
+)
+AROUND_CHANGES = st.builds(
+    lambda day, offset: at(f"{day}T00:00") + offset, st.sampled_from(CHANGES), st.integers(-3 * DAY, 2 * DAY)
+)
+WORK = st.sampled_from(((9 * 60, 18 * 60), (0, 24 * 60), (0, 12 * 60), (4 * 60, 24 * 60)))
+
+
+@given(st.sampled_from(ZONES), WORK, AROUND_CHANGES, st.integers(1, 30 * 60))
+def test_in_every_zone_a_deadline_is_what_counting_the_open_minutes_gives(
+    zone: str, hours: tuple[int, int], started: int, minutes: int
+) -> None:
+    calendar = Calendar("any", zone, frozenset(range(6)), hours)
+    started -= started % MINUTE
+    now, left = started, minutes
+    while left:
+        left -= is_open(calendar, now)
+        now += MINUTE
+    assert add_working_time(calendar, started, minutes * MINUTE) == now
