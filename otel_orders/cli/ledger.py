@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_orders.errors import ConfigurationError
+from otel_orders.ledger.probe import EVERY, management
 from otel_orders.ledger.service import Ledger, open_store
 from otel_orders.lifecycle import load_lifecycle
 from otel_orders.server.app import create_app
@@ -21,6 +22,7 @@ from otel_orders.server.serve import bound, is_loopback, listen, serve, url_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_orders.ledger.probe import Management
     from otel_orders.ledger.store import Received
 
 TOKEN = "OTEL_ORDERS_LEDGER_TOKEN"  # noqa: S105 - the variable's name
@@ -34,6 +36,22 @@ Follow = Annotated[
     list[str] | None,
     typer.Option(metavar="FILE", help="JSON lines to follow, or sqlite:///FILE with an outbox table; may be repeated."),
 ]
+RabbitMQ = Annotated[
+    str | None,
+    typer.Option(
+        "--rabbitmq",
+        metavar="URL",
+        help="RabbitMQ's management API, to probe the lifecycle's queues; its user is in OTEL_ORDERS_RABBITMQ_USER and"
+        " OTEL_ORDERS_RABBITMQ_PASSWORD.",
+    ),
+]
+Vhost = Annotated[str, typer.Option("--rabbitmq-vhost", metavar="NAME", help="The virtual host of the queues.")]
+Authority = Annotated[
+    str | None, typer.Option("--rabbitmq-ca", metavar="FILE", help="Certificates to trust instead of the system's.")
+]
+ProbeEvery = Annotated[
+    float, typer.Option("--rabbitmq-every", metavar="SECONDS", min=1, help="Time between two probes.")
+]
 UrlFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the base URL here once it is served.")]
 
 
@@ -44,6 +62,10 @@ def ledger(  # noqa: PLR0917 - typer calls it by name
     port: Port = OTLP_PORT,
     env: Env = "dev",
     follow: Follow = None,
+    rabbitmq: RabbitMQ = None,
+    rabbitmq_vhost: Vhost = "/",
+    rabbitmq_ca: Authority = None,
+    rabbitmq_every: ProbeEvery = EVERY,
     url_file: UrlFile = None,
 ) -> None:
     """Keep every event, and show where each order is.
@@ -51,7 +73,10 @@ def ledger(  # noqa: PLR0917 - typer calls it by name
     Takes OTLP/HTTP at /v1/logs and /v1/traces and JSON lines at /events; serves /orders/ORDER_ID, /metrics, /healthz
     and /readyz. OTEL_ORDERS_LEDGER_TOKEN, if set, is the bearer token that it asks for.
     """
-    _run(store, lifecycle, env=env, address=(host, port), follow=follow, url_file=url_file)
+    asked = None
+    if rabbitmq is not None:
+        asked = management(rabbitmq, os.environ, vhost=rabbitmq_vhost, ca=rabbitmq_ca, every=rabbitmq_every)
+    _run(store, lifecycle, env=env, address=(host, port), follow=follow, url_file=url_file, rabbitmq=asked)
 
 
 def dev(
@@ -80,6 +105,7 @@ def _run(
     follow: list[str] | None,
     url_file: Path | None,
     show: Callable[[Received, str], None] | None = None,
+    rabbitmq: Management | None = None,
 ) -> None:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
@@ -88,7 +114,7 @@ def _run(
         listener = stack.enter_context(bound(*address))
         opened = open_store(store)
         stack.callback(opened.close)
-        running = Ledger(opened, read, env, follow or [], on_event=show)
+        running = Ledger(opened, read, env, follow or [], on_event=show, rabbitmq=rabbitmq)
         stack.callback(running.close)
         tune_garbage_collection()
         token = os.environ.get(TOKEN, "").strip() or None

@@ -12,6 +12,7 @@ from otel_orders.ledger.kept import unpack
 from otel_orders.ledger.metrics import LedgerCollector
 from otel_orders.ledger.model import Plan
 from otel_orders.ledger.outbox import OutboxFollower
+from otel_orders.ledger.probe import Probe
 from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.store import LIFECYCLE, Batch
 from otel_orders.ledger.store.sqlite import SqliteStore
@@ -21,6 +22,7 @@ from otel_orders.ledger.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from otel_orders.ledger.probe import Management
     from otel_orders.ledger.store import Received, Store
     from otel_orders.lifecycle import Lifecycle
 
@@ -41,8 +43,9 @@ class Ledger:
     """The ledger of one environment.
 
     env: the only one whose events it keeps.  follow: JSON line files, and SQLite files with an outbox table as
-    ``sqlite:///PATH``.  on_event: called with each event that came and its result, once it is on disk.  Raises
-    ConfigurationError where the store belongs to another environment.
+    ``sqlite:///PATH``.  on_event: called with each event that came and its result, once it is on disk.  rabbitmq: where
+    to probe the lifecycle's queues, None for no probe.  Raises ConfigurationError where the store belongs to another
+    environment.
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class Ledger:
         lifecycle: Lifecycle,
         env: str,
         follow: Sequence[str] = (),
+        *,
         on_event: Callable[[Received, str], None] | None = None,
+        rabbitmq: Management | None = None,
     ) -> None:
         self.lifecycle = lifecycle
         self.env = env
@@ -60,7 +65,8 @@ class Ledger:
         batch = Batch(store, self.plan)
         self._claim(batch)
         self.writer = Writer(batch, on_event)
-        self.metrics = LedgerCollector(store, self.plan, self.writer)
+        self._probe = None if rabbitmq is None else Probe(rabbitmq, list(lifecycle.queues), store)
+        self.metrics = LedgerCollector(store, self.plan, self.writer, self._probe)
         self._followers = [self._follower(source) for source in follow]
 
     def new_reading(self) -> Reading:
@@ -89,6 +95,8 @@ class Ledger:
         """Stop following, write what waits, close the store."""
         for follower in self._followers:
             follower.close()
+        if self._probe is not None:
+            self._probe.close()
         self.writer.close()
         self._store.close()
 
