@@ -27,6 +27,11 @@ ORDER_BUCKET: Final = "order_bucket"
 
 # What is known about a message beside what the conventions name: on its spans, and as a metric's label.
 OUTCOME: Final = "outcome"
+QUEUE: Final = "queue"
+MESSAGE_ID: Final = "message_id"
+EXCHANGE: Final = "exchange"
+ROUTING_KEY: Final = "routing_key"
+PUBLISHED_AT: Final = "published_at"
 REDELIVERED: Final = "redelivered"
 DELIVERY_COUNT: Final = "delivery_count"
 DEAD_LETTERED: Final = "dead_lettered"

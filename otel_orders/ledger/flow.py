@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_orders.ledger import queues
+from otel_orders.ledger.passing import DELIVERED
 
 if TYPE_CHECKING:
     from otel_orders.ledger.queues import Oldest, QueueFact
@@ -32,7 +33,7 @@ def read_queues(store: Store, lifecycle: Lifecycle, now: int) -> dict[str, Queue
     return {
         name: QueueState(
             facts.get(name),
-            queues.oldest(facts.get(name), waiting.get(name), moments.get((queues.DELIVERED, name))),
+            queues.oldest(facts.get(name), waiting.get(name), moments.get((DELIVERED, name))),
         )
         for name in lifecycle.queues
     }

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 FACTS: Final = "queue/"
 """Keys under which the store keeps what the last probe saw, one for each queue."""
-DELIVERED: Final = "queue_delivered"
-"""The moment kept for each queue: when the message that was delivered last was published."""
 HEAD: Final = "head"
 LEDGER: Final = "ledger"
 DELIVERY: Final = "delivery"

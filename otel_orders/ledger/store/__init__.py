@@ -5,12 +5,14 @@ A store only reads and writes rows inside a transaction; what a batch means is d
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otel_orders import names
 from otel_orders.ledger import apply, model
 from otel_orders.ledger.kept import Kept, pack, unpack
+from otel_orders.ledger.passing import Passing
 from otel_orders.ledger.totals import Delta, Series, edges
 
 if TYPE_CHECKING:
@@ -213,13 +215,15 @@ class Batch:
         seen: Iterable[Seen] = (),
         rejected: Mapping[str, int] | None = None,
         notes: Mapping[str, str] | None = None,
+        now: int | None = None,
     ) -> list[str]:
         """Keep *received* and return the result of each, durably, or raise StoreUnavailableError and keep nothing.
 
         rejected: how many events were refused before they came here, by result.  notes: kept in the same transaction.
+        now: when they came, unix ns; None for the present.
         """
         results = [""] * len(received)
-        delta = Delta(self._edges)
+        delta, passing = Delta(self._edges), Passing(self._plan, time.time_ns() if now is None else now)
         by_order = _by_order(received)
         with self._store.transaction() as tx:
             found = tx.find(list(by_order))
@@ -230,7 +234,10 @@ class Batch:
                 before = found.get(order_id)
                 order = unpack(before.state) if before else apply.empty_order()
                 events = [received[place].event for place in places]
-                for place, result in zip(places, apply.take(order, events, self._plan, delta), strict=True):
+                was = order.fold.status, order.fold.entered_at
+                taken = apply.take(order, events, self._plan, delta)
+                passing.took(order_id, was, events, taken)
+                for place, result in zip(places, taken, strict=True):
                     results[place] = result
                 row = self._row(order_id, order, before)
                 # A due_at that is too early costs one look at the order; moving it later each time costs an index.
@@ -241,7 +248,9 @@ class Batch:
             tx.change(changed)
             tx.reschedule(sooner)
             tx.add(delta.changes())
+            seen = list(seen)
             tx.see(seen)
+            _note(tx, passing, seen)
             for key, value in (notes or {}).items():
                 tx.put(key, value)
         return results
@@ -290,6 +299,19 @@ class Batch:
             model.due_at(fold, order.swept_at, self._plan),
             pack(order),
         )
+
+
+def _note(tx: Transaction, passing: Passing, seen: Iterable[Seen]) -> None:
+    """Note what a batch tells beside its orders.  seen: only heartbeats name an instance."""
+    for one in seen:
+        if one.instance:
+            passing.alive(one.service, one.role, one.at)
+    if passing.moments:
+        tx.advance(dict(sorted(passing.moments.items())))
+    if passing.published:
+        tx.published([MessageNote(*note) for note in passing.published])
+    if passing.settled:
+        tx.settled([MessageNote(*note) for note in passing.settled])
 
 
 def _by_order(received: Sequence[Received]) -> dict[str, list[int]]:
