@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import attach, get_current
@@ -25,11 +25,23 @@ if TYPE_CHECKING:
 
     from otel_orders.context import Order
     from otel_orders.event import Event
-    from otel_orders.instrumentation.amqp import Message
     from otel_orders.lifecycle_model import Queue
 
 SETTLED: Final = frozenset({ACK, NACK, REJECT, NO_ACK})
 """Outcomes after which a message is in its queue no more; one that is requeued, or never settled, is."""
+
+
+class Message(Protocol):
+    """What is told about a message.  queue: that it was delivered from; empty for one that is published."""
+
+    @property
+    def exchange(self) -> str: ...  # noqa: D102 - as the class says
+    @property
+    def routing_key(self) -> str: ...  # noqa: D102
+    @property
+    def queue(self) -> str: ...  # noqa: D102
+    @property
+    def message_id(self) -> str | None: ...  # noqa: D102
 
 
 class Tracking:

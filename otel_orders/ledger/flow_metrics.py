@@ -6,8 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_orders import names
+from otel_orders.ledger.board import other_lifecycles
 from otel_orders.ledger.families import gauge
-from otel_orders.ledger.flow import read_queues
+from otel_orders.ledger.flow import read_queues, read_verdicts
+from otel_orders.ledger.stages import BLIND, STALLED
+from otel_orders.ledger.watch import open_statuses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +37,21 @@ def queues(store: Store, lifecycle: Lifecycle) -> Iterator[Metric]:
     yield gauge(names.QUEUE_CONSUMERS, "Consumers of a queue.", ["queue"], _told(consumers))
     active = [((fact.queue,), None if fact.active_at is None else fact.active_at / 1e9) for fact in seen]
     yield gauge(names.QUEUE_ACTIVE, "When anything last came to a queue, or left it.", ["queue"], _told(active))
+
+
+def stages(store: Store, lifecycle: Lifecycle) -> Iterator[Metric]:
+    """Yield what the watch has decided on each stage, and who runs another lifecycle."""
+    verdicts = read_verdicts(store)
+    open_ = [status.name for status in open_statuses(lifecycle)]
+    for name, state, text in (
+        (names.STAGE_STALLED, STALLED, "1 where orders wait and none leaves for much longer than usual."),
+        (names.STAGE_BLIND, BLIND, "1 where who moves orders on is not heard, so that nobody can tell."),
+    ):
+        yield gauge(name, text, ["status"], [((s,), int(s in verdicts and verdicts[s].state == state)) for s in open_])
+    others = {other.service: other.instances for other in other_lifecycles(store, lifecycle, time.time_ns())}
+    services = sorted(service for owner in lifecycle.owners.values() for service in owner.services)
+    text = "Instances that were heard lately and run another version of the lifecycle than the ledger."
+    yield gauge(names.OTHER_LIFECYCLE, text, ["service_name"], [((one,), others.get(one, 0)) for one in services])
 
 
 def probe(probing: Probe) -> Iterator[Metric]:

@@ -88,6 +88,7 @@ class LedgerCollector:
         for name, (labels, text) in HISTOGRAMS.items():
             yield self._histogram(name, text, labels, by_metric[name])
         yield from self._stages()
+        yield from flow_metrics.stages(self._store, self._plan.lifecycle)
         yield from flow_metrics.queues(self._store, self._plan.lifecycle)
         if self._probe is not None:
             yield from flow_metrics.probe(self._probe)

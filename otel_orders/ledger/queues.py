@@ -65,6 +65,11 @@ class QueueFact(msgspec.Struct, frozen=True, omit_defaults=True):
             return 0
         return None if self.ready is None or self.unacked is None else self.ready + self.unacked
 
+    @property
+    def deserted(self) -> bool:
+        """Whether the broker says that nobody consumes."""
+        return not self.exists or self.consumers == 0
+
 
 class Oldest(NamedTuple):
     """When the oldest message of a queue was published (unix ns), and where that is known from."""

@@ -1,12 +1,13 @@
-"""A running ledger: store, writer, sweeper and followers put together.  Knows no transport."""
+"""A running ledger: store, writer, sweeper, followers, probe and watch put together.  Knows no transport."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
+from otel_orders import names
 from otel_orders.errors import ConfigurationError
-from otel_orders.ledger.board import Stage, board
+from otel_orders.ledger.board import OtherLifecycle, Stage, board, other_lifecycles
 from otel_orders.ledger.follow import Follower
 from otel_orders.ledger.kept import unpack
 from otel_orders.ledger.metrics import LedgerCollector
@@ -17,6 +18,7 @@ from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.store import LIFECYCLE, Batch
 from otel_orders.ledger.store.sqlite import SqliteStore
 from otel_orders.ledger.story import story
+from otel_orders.ledger.watch import Watch
 from otel_orders.ledger.writer import Writer
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class Ledger:
         self.writer = Writer(batch, on_event)
         self._probe = None if rabbitmq is None else Probe(rabbitmq, list(lifecycle.queues), store)
         self.metrics = LedgerCollector(store, self.plan, self.writer, self._probe)
+        self._watch = Watch(store, lifecycle)
         self._followers = [self._follower(source) for source in follow]
 
     def new_reading(self) -> Reading:
@@ -76,11 +79,25 @@ class Ledger:
     def story(self, order_id: str) -> dict[str, Any] | None:
         """Return the story of one order, None where there is none."""
         state = self._store.state(order_id)
-        return None if state is None else story(order_id, unpack(state), self.plan, time.time_ns())
+        if state is None:
+            return None
+        told = story(order_id, unpack(state), self.plan, time.time_ns())
+        return told | {"stage": self._stage(told[names.STATUS])}
+
+    def _stage(self, status: str | None) -> dict[str, Any] | None:
+        """Return how the stage does in which an order waits, None where none does."""
+        if (found := self._watch.told().get(status or "")) is None:
+            return None
+        verdict, evidence = found
+        return {"state": verdict.state, "since": verdict.since, "evidence": evidence}
 
     def board(self) -> list[Stage]:
-        """Return how many orders wait where."""
-        return board(self._store, self.plan)
+        """Return how many orders wait where, and how the stages do."""
+        return board(self._store, self.lifecycle, self._watch.told())
+
+    def other_lifecycles(self) -> list[OtherLifecycle]:
+        """Return which services run another version of the lifecycle."""
+        return other_lifecycles(self._store, self.lifecycle, time.time_ns())
 
     def longest_waiting(self, status: str, limit: int) -> list[tuple[str, int]]:
         """Return (order_id, entered_at in unix ns) of the orders that wait longest in *status*."""
@@ -97,6 +114,7 @@ class Ledger:
             follower.close()
         if self._probe is not None:
             self._probe.close()
+        self._watch.close()
         self.writer.close()
         self._store.close()
 

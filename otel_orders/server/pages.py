@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from otel_orders.ledger.board import Stage
+    from otel_orders.ledger.board import OtherLifecycle, Stage
 
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'",
@@ -37,9 +37,9 @@ def wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
-def board_page(stages: Sequence[Stage], env: str) -> Response:
-    """Return the board."""
-    return _page("board.html", stages=stages, env=env, now=time.time_ns())
+def board_page(stages: Sequence[Stage], others: Sequence[OtherLifecycle], env: str) -> Response:
+    """Return the board.  others: services that run another lifecycle."""
+    return _page("board.html", stages=stages, others=others, env=env, now=time.time_ns())
 
 
 def status_page(stage: str, orders: Sequence[tuple[str, int]], env: str) -> Response:
