@@ -101,12 +101,18 @@ class OrderObserved(StatusEvent, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class MessageEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Something happened to a message.  order_id is None for a message outside any order."""
+    """Something happened to a message.
+
+    message_id: unique in its queue, empty where the message has none.  order_id: None for a message outside any order.
+    exchange, routing_key: where it was published to.
+    """
 
     queue: str
     message_id: str
     order_id: str | None = None
     partner_id: str | None = None
+    exchange: str = ""
+    routing_key: str = ""
 
 
 class MessagePublished(MessageEvent, frozen=True, kw_only=True, omit_defaults=True, tag=names.MESSAGE_PUBLISHED):
@@ -118,11 +124,15 @@ class MessagePublished(MessageEvent, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class MessageSettled(MessageEvent, frozen=True, kw_only=True, omit_defaults=True, tag=names.MESSAGE_SETTLED):
-    """A consumer is done with a message.  outcome: ack, nack, reject, requeue or no-ack."""
+    """A consumer is done with a message.  outcome: ack, nack, reject or no-ack.
+
+    published_at: when the message was published, unix ns; None where it does not say.
+    """
 
     event_type: ClassVar[str] = names.MESSAGE_SETTLED
 
     outcome: str
+    published_at: int | None = None
 
 
 class Heartbeat(Event, frozen=True, kw_only=True, omit_defaults=True, tag=names.HEARTBEAT):

@@ -19,7 +19,8 @@ _Name = Annotated[str, msgspec.Meta(min_length=1)]
 class Status(msgspec.Struct, frozen=True):
     """A status that an order can be in.
 
-    owner: whose move it is while an order waits there.  rank: place in the pipeline, from 0.
+    owner: whose move it is while an order waits there.  rank: place in the pipeline, from 0.  calendar: when orders are
+    expected to leave, for stalled_after; None: whenever they usually do.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Status(msgspec.Struct, frozen=True):
     stuck_after: Duration | None = None
     stalled_after: Duration | None = None
     rank: int = 0
+    calendar: str | None = None
 
 
 class Milestone(msgspec.Struct, frozen=True):

@@ -318,12 +318,13 @@ def _log_through(write: Callable[[bytes], None], settings: Settings, masker: Mas
 def _instrument(settings: Settings, lifecycle: Lifecycle | None, registry: CollectorRegistry) -> Callable[[], None]:
     from otel_orders import instrumentation  # noqa: PLC0415
 
-    queues = lifecycle.queues.values() if lifecycle else ()
+    queues = tuple(lifecycle.queues.values()) if lifecycle else ()
     instrumentation.instrument_all(
         young_for=int(settings.trace_young_for),
         long_queues=frozenset(queue.name for queue in queues if queue.long),
         internal_hosts=settings.internal_hosts,
         registry=registry,
+        queues=queues,
     )
     return instrumentation.uninstrument_all
 

@@ -16,6 +16,7 @@ import typer
 from otel_orders.cli.ledger_store import OPERATOR_TOKEN
 from otel_orders.errors import ConfigurationError
 from otel_orders.ledger.model import KEPT, Retention
+from otel_orders.ledger.probe import EVERY, management
 from otel_orders.ledger.service import Ledger, open_store
 from otel_orders.lifecycle import load_lifecycle, parse_duration
 from otel_orders.server.app import create_app
@@ -24,6 +25,7 @@ from otel_orders.server.serve import bound, is_loopback, listen, serve, url_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_orders.ledger.probe import Management
     from otel_orders.ledger.store import Received
 
 TOKEN = "OTEL_ORDERS_LEDGER_TOKEN"  # noqa: S105 - the variable's name
@@ -44,6 +46,22 @@ Follow = Annotated[
         help="JSON lines to follow, or sqlite:///FILE or postgresql://... with an outbox table; may be repeated.",
     ),
 ]
+RabbitMQ = Annotated[
+    str | None,
+    typer.Option(
+        "--rabbitmq",
+        metavar="URL",
+        help="RabbitMQ's management API, to probe the lifecycle's queues; its user is in OTEL_ORDERS_RABBITMQ_USER and"
+        " OTEL_ORDERS_RABBITMQ_PASSWORD.",
+    ),
+]
+Vhost = Annotated[str, typer.Option("--rabbitmq-vhost", metavar="NAME", help="The virtual host of the queues.")]
+Authority = Annotated[
+    str | None, typer.Option("--rabbitmq-ca", metavar="FILE", help="Certificates to trust instead of the system's.")
+]
+ProbeEvery = Annotated[
+    float, typer.Option("--rabbitmq-every", metavar="SECONDS", min=1, help="Time between two probes.")
+]
 UrlFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the base URL here once it is served.")]
 
 
@@ -55,6 +73,10 @@ def ledger(  # noqa: PLR0917 - typer calls it by name
     port: Port = OTLP_PORT,
     env: Env = "dev",
     follow: Follow = None,
+    rabbitmq: RabbitMQ = None,
+    rabbitmq_vhost: Vhost = "/",
+    rabbitmq_ca: Authority = None,
+    rabbitmq_every: ProbeEvery = EVERY,
     url_file: UrlFile = None,
     retention: Annotated[
         str, typer.Option(envvar=RETENTION, metavar="TIME", help="How long an order is kept after it has ended.")
@@ -74,7 +96,19 @@ def ledger(  # noqa: PLR0917 - typer calls it by name
     if store is None:
         raise typer.BadParameter("expected, unless a command follows", context, param_hint="--store")
     kept = Retention(_time("--retention", retention), _time("--errors-retention", errors_retention))
-    _run(store, lifecycle, env=env, address=(host, port), follow=follow, url_file=url_file, retention=kept)
+    asked = None
+    if rabbitmq is not None:
+        asked = management(rabbitmq, os.environ, vhost=rabbitmq_vhost, ca=rabbitmq_ca, every=rabbitmq_every)
+    _run(
+        store,
+        lifecycle,
+        env=env,
+        address=(host, port),
+        follow=follow,
+        url_file=url_file,
+        retention=kept,
+        rabbitmq=asked,
+    )
 
 
 def dev(
@@ -104,6 +138,7 @@ def _run(
     url_file: Path | None,
     retention: Retention = KEPT,
     show: Callable[[Received, str], None] | None = None,
+    rabbitmq: Management | None = None,
 ) -> None:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
@@ -112,7 +147,7 @@ def _run(
         listener = stack.enter_context(bound(*address))
         opened = open_store(store)
         stack.callback(opened.close)
-        running = Ledger(opened, read, env, follow or [], on_event=show, retention=retention)
+        running = Ledger(opened, read, env, follow or [], on_event=show, retention=retention, rabbitmq=rabbitmq)
         stack.callback(running.close)
         tune_garbage_collection()
         sys.setswitchinterval(SWITCHING)

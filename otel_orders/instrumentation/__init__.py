@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING
 
 from otel_orders.instrumentation.amqp import DEFAULT, Propagation
 from otel_orders.instrumentation.spans import guarded
+from otel_orders.instrumentation.tracking import Tracking
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from prometheus_client import CollectorRegistry
+
+    from otel_orders.lifecycle_model import Queue
 
 _CLIENTS = ("pika", "aio_pika", "httpx")
 
@@ -26,17 +31,19 @@ def instrument_all(
     long_queues: frozenset[str] = DEFAULT.long_queues,
     internal_hosts: tuple[str, ...] = (),
     registry: CollectorRegistry | None = None,
+    queues: Iterable[Queue] = (),
 ) -> None:
     """Instrument every supported client that is installed.  Harmless when they are already; the last call counts.
 
     young_for: for how long after its start a trace is continued over a queue, in ns.  long_queues: queues whose
     consumers always start a linked trace of their own.  internal_hosts: further hosts, or suffixes that start with a
-    dot, that may be told which order a request is about.  registry: for the metrics of messages, None for none.  A
-    client that cannot be instrumented is counted as a fault and works on untraced.
+    dot, that may be told which order a request is about.  registry: for the metrics of messages, None for none.
+    queues: of the lifecycle; messages of the tracked ones are recorded.  A client that cannot be instrumented is
+    counted as a fault and works on untraced.
     """
-    propagation = Propagation(young_for, long_queues)
+    propagation, tracked = Propagation(young_for, long_queues), Tracking(tuple(queues))
     for client in filter(find_spec, _CLIENTS):
-        options = (internal_hosts,) if client == "httpx" else (propagation, registry)
+        options = (internal_hosts,) if client == "httpx" else (propagation, registry, tracked)
         guarded(client, _instrument, client, *options)
 
 

@@ -47,6 +47,7 @@ from otel_orders.instrumentation.coexistence import official, official_span
 from otel_orders.instrumentation.patching import Patches
 from otel_orders.instrumentation.processing import Processing, end_dropped
 from otel_orders.instrumentation.spans import guarded
+from otel_orders.instrumentation.tracking import NOTHING as NOT_TRACKED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from otel_orders.instrumentation.patching import Wrapper
+    from otel_orders.instrumentation.tracking import Tracking
 
     Wrapped = Callable[..., Awaitable[Any]]
     Args = tuple[Any, ...]
@@ -76,12 +78,15 @@ class _Active:
     tracing = TRACING
 
 
-def instrument(propagation: Propagation = DEFAULT, registry: CollectorRegistry | None = None) -> None:
+def instrument(
+    propagation: Propagation = DEFAULT, registry: CollectorRegistry | None = None, tracked: Tracking = NOT_TRACKED
+) -> None:
     """Trace every exchange and queue of this process, by *propagation*.  Harmless when done already; the last counts.
 
-    registry: where the metrics go; None for no metrics.  Raises ValueError where it holds others of the same name.
+    registry: where the metrics go; None for no metrics.  tracked: the queues whose messages are recorded.  Raises
+    ValueError where the registry holds other metrics of the same names.
     """
-    _Active.tracing = tracing(propagation, registry, _CLIENT)
+    _Active.tracing = tracing(propagation, registry, tracked, _CLIENT)
     _patches.apply(
         (
             (Exchange, "publish", _publish),
@@ -162,6 +167,7 @@ class _Outgoing(_Proxy):
         if not isinstance(self.__wrapped__, OwnMessage):  # which makes them anew each time; others may keep them
             properties = copy.copy(properties)
         properties.headers = self._self_sending.headers
+        properties.message_id = self._self_sending.message_id
         if properties.timestamp is None:
             properties.timestamp = datetime.fromtimestamp(self._self_sending.timestamp, UTC)
         return properties
@@ -191,7 +197,7 @@ def _prepared(exchange: Exchange, message: AbstractMessage, routing_key: str, **
         exchange.name,
         routing_key,
         message.headers,
-        message_id=message.message_id,
+        message_id=_Active.tracing.tracking.message_id(exchange.name, routing_key, message.message_id),
         conversation_id=message.correlation_id,
         server=_server(exchange),
     )

@@ -18,7 +18,7 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 
 from otel_orders import names
-from otel_orders.instrumentation import semconv, spans
+from otel_orders.instrumentation import semconv, spans, tracking
 from otel_orders.instrumentation.headers import (
     BAGGAGE,
     TRACEPARENT,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from otel_orders.instrumentation.messaging_metrics import MessagingMetrics, Place
     from otel_orders.instrumentation.settling import Waiting
+    from otel_orders.instrumentation.tracking import Tracking
 
 FAULT = "amqp"
 """The source under which faults of the AMQP instrumentation are counted."""
@@ -74,26 +75,27 @@ DEFAULT = Propagation()
 
 
 class Tracing(msgspec.Struct, frozen=True):
-    """How messages are traced.  metrics: None counts nothing.  old_names: see semconv.py."""
+    """How messages are traced.  metrics: None counts nothing.  old_names: see semconv.py.  tracking: of queues."""
 
     propagation: Propagation = DEFAULT
     metrics: MessagingMetrics | None = None
     old_names: bool = False
+    tracking: Tracking = tracking.NOTHING
 
 
 TRACING = Tracing()
 
 
-def tracing(propagation: Propagation, registry: CollectorRegistry | None, user: str) -> Tracing:
+def tracing(propagation: Propagation, registry: CollectorRegistry | None, tracked: Tracking, user: str) -> Tracing:
     """Return how *user* (a client's name) traces, with its metrics in *registry* and the environment's names.
 
     Raises ValueError where *registry* holds other metrics of the same names.
     """
     if registry is None:
-        return Tracing(propagation, None, semconv.wants_old_names())
+        return Tracing(propagation, None, semconv.wants_old_names(), tracked)
     from otel_orders.instrumentation.messaging_metrics import borrow  # noqa: PLC0415 - loads prometheus_client
 
-    return Tracing(propagation, borrow(registry, user), semconv.wants_old_names())
+    return Tracing(propagation, borrow(registry, user), semconv.wants_old_names(), tracked)
 
 
 def stop_counting(user: str) -> None:
@@ -163,7 +165,9 @@ class Sending(Outbound):
         if adopted is not None:
             adopted.set_attributes(message.attributes(SEND))
         self.headers: dict[Any, Any] = headers
+        self._published_at = time.time_ns()
         self._carry(custom)
+        self._queues = tracing.tracking.destinations(message.exchange, message.routing_key)
 
     def _start(self, custom: SpanContext | None, tracing: Tracing) -> Span:
         message = self._message
@@ -188,13 +192,18 @@ class Sending(Outbound):
         carried: dict[str, Any] = outgoing(self.span, context)
         if custom is not None:
             carried = {name: value for name, value in carried.items() if name not in (TRACEPARENT, TRACESTATE)}
-        now = time.time_ns()
+        now = self._published_at
         dated = self.headers.setdefault(names.PUBLISHED_AT_HEADER, now) is now
         if not (dated and custom is None and getattr(self.span, "parent", self) is None):
             sent_in = self.span.get_span_context()
             if sent_in.is_valid and (custom is None or custom.trace_id == sent_in.trace_id):
                 carried[names.TRACE_STARTED_AT_HEADER] = started_at(self.span, self._before)
         self.headers.update(carried)
+
+    @property
+    def message_id(self) -> str | None:
+        """The id that the message is to carry."""
+        return self._message.message_id
 
     @property
     def timestamp(self) -> int:
@@ -225,6 +234,14 @@ class Sending(Outbound):
                 self.span.set_status(Status(StatusCode.ERROR))
         if self._metrics is not None:
             self._metrics.sent(self._message.place(), time.perf_counter() - self._began, self.outcome, failure)
+        self._record()
+
+    def _record(self) -> None:
+        """Record that the message came to the tracked queues that it came to, about the order that it carries."""
+        order = arrival(self.headers, 0).order if self._queues else None
+        if order is not None:
+            for queue in self._queues:
+                tracking.published(self._message, queue, order, self.span, outcome=self.outcome, at=self._published_at)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         super().__exit__(kind, error, tb)

@@ -36,6 +36,7 @@ from otel_orders.instrumentation.pika_channel import (
 )
 from otel_orders.instrumentation.processing import Processing, end_dropped
 from otel_orders.instrumentation.spans import guarded
+from otel_orders.instrumentation.tracking import NOTHING as NOT_TRACKED
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,17 +44,21 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from otel_orders.instrumentation.pika_channel import Args, Kwargs, Wrapped
+    from otel_orders.instrumentation.tracking import Tracking
 
     Delivery = tuple[Any, Any, Any]
     """method, properties and body; None three times where there is no message."""
 
 
-def instrument(propagation: Propagation = DEFAULT, registry: CollectorRegistry | None = None) -> None:
+def instrument(
+    propagation: Propagation = DEFAULT, registry: CollectorRegistry | None = None, tracked: Tracking = NOT_TRACKED
+) -> None:
     """Trace every channel of this process, by *propagation*.  Harmless when it is done already; the last call counts.
 
-    registry: where the metrics go; None for no metrics.  Raises ValueError where it holds others of the same name.
+    registry: where the metrics go; None for no metrics.  tracked: the queues whose messages are recorded.  Raises
+    ValueError where the registry holds other metrics of the same names.
     """
-    Active.tracing = tracing(propagation, registry, CLIENT)
+    Active.tracing = tracing(propagation, registry, tracked, CLIENT)
     patches.apply(
         (
             (BlockingChannel, "basic_publish", _publish),

@@ -191,6 +191,7 @@ def prepare(  # noqa: PLR0917 - as basic_publish has them
 ) -> tuple[Sending, Kwargs]:
     """Return the sending, and basic_publish's arguments with a copy of the properties that carries it."""
     carrying = BasicProperties() if properties is None else _copied(properties)
+    carrying.message_id = Active.tracing.tracking.message_id(exchange, routing_key, carrying.message_id)
     message = Message(
         exchange,
         routing_key,

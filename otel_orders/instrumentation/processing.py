@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, Span, SpanKind
 
 from otel_orders import names
-from otel_orders.instrumentation import semconv
+from otel_orders.instrumentation import semconv, tracking
 from otel_orders.instrumentation.amqp import FAULT, Message, Tracing
 from otel_orders.instrumentation.delivery import DEATHS_HEADER, DELIVERY_COUNT_HEADER, history, published_at
 from otel_orders.instrumentation.headers import arrival
@@ -87,7 +87,12 @@ class Processing(OpenSpan):
         self._settled = message.no_ack or waiting is None or not waiting.add(message.delivery_tag, self)
         if self._metrics is not None:
             self._metrics.delivered(message.place(), age, redelivered=message.redelivered)
+        tracked = message.queue in tracing.tracking.queues
+        self._order = arrived.order if tracked else None
+        self._published_at = published
         self._scope = arrived.scope(span)
+        if message.no_ack:
+            self._record(NO_ACK)
 
     def blame(self, error: BaseException) -> None:
         """Remember *error* as the reason why the message is about to be settled."""
@@ -98,10 +103,17 @@ class Processing(OpenSpan):
         if self._settled:
             return
         self.outcome, self._settled = outcome, True
+        self._record(outcome)
         if self._got and self._scope.is_current():
             self.leave()
         elif self._left_at is not None:
             self.end(self._error, at=self._left_at)
+
+    def _record(self, outcome: str) -> None:
+        """Record that the message is in its queue no more, where it is a tracked one.  Never raises."""
+        if self._order is not None and outcome in tracking.SETTLED:
+            at = self._published_at
+            guarded(FAULT, tracking.settled, self._message, self._order, self.span, outcome=outcome, published_at=at)
 
     def leave(self, error: BaseException | None = None) -> None:
         """End the work, because of *error* if there is one, and put back what was current.  Never raises."""

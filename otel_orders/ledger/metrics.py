@@ -9,21 +9,23 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import HistogramMetricFamily
 
 from otel_orders import names
-from otel_orders.ledger import apply, reading
+from otel_orders.ledger import apply, flow_metrics, reading
+from otel_orders.ledger.families import counter, gauge
 from otel_orders.ledger.model import UNKNOWN
 from otel_orders.ledger.store import LIFECYCLE
 from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.totals import INFINITE, SUM, edges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from prometheus_client.core import Metric
 
     from otel_orders.ledger.model import Plan
+    from otel_orders.ledger.probe import Probe
     from otel_orders.ledger.store import Store
     from otel_orders.ledger.totals import Series
     from otel_orders.ledger.writer import Writer
@@ -48,6 +50,7 @@ COUNTERS: Final = {
     names.CORRECTIONS: (["series"], "Counted values that a late event proved wrong."),
     names.REMOVED: (["why"], "Orders that are no longer kept: for their age, or erased on request."),
     names.UNREADABLE: ([], "Orders whose timers are not looked at any more, since their row has rotted."),
+    names.MESSAGES_GONE: (["queue"], "Messages that left their queue without a record: purged, expired, or lost."),
 }
 GAUGES: Final = {
     names.IN_STATUS: (["status"], "Orders that wait in a status."),
@@ -67,8 +70,9 @@ CORRECTED: Final = (names.REACHED, names.TIME_IN_STATUS, names.MILESTONE, names.
 class LedgerCollector:
     """A prometheus_client collector over a store."""
 
-    def __init__(self, store: Store, plan: Plan, writer: Writer | None = None) -> None:
+    def __init__(self, store: Store, plan: Plan, writer: Writer | None = None, probe: Probe | None = None) -> None:
         self._store = store
+        self._probe = probe
         self._plan = plan
         self._writer = writer
         self._edges = edges(plan.lifecycle)
@@ -86,12 +90,16 @@ class LedgerCollector:
         for series, value in (self._zeros() | self._store.totals()).items():
             by_metric[str(series[0])][series[1:]] = value
         for name, (labels, text) in COUNTERS.items():
-            yield _counter(name, text, labels, by_metric[name])
+            yield counter(name, text, labels, by_metric[name])
         for name, (labels, text) in GAUGES.items():
-            yield _gauge(name, text, labels, by_metric[name].items())
+            yield gauge(name, text, labels, by_metric[name].items())
         for name, (labels, text) in HISTOGRAMS.items():
             yield self._histogram(name, text, labels, by_metric[name])
         yield from self._stages()
+        yield from flow_metrics.stages(self._store, self._plan.lifecycle)
+        yield from flow_metrics.queues(self._store, self._plan.lifecycle)
+        if self._probe is not None:
+            yield from flow_metrics.probe(self._probe)
         yield from self._own()
 
     def _zeros(self) -> dict[Series, int]:
@@ -109,6 +117,7 @@ class LedgerCollector:
         zeros += [(counter, sla, partner) for counter in kept_or_broken for sla in slas for partner in partners]
         zeros += [(names.CORRECTIONS, series) for series in CORRECTED]
         zeros += [(names.REMOVED, "retention"), (names.REMOVED, "erased"), (names.UNREADABLE,)]
+        zeros += [(names.MESSAGES_GONE, queue.name) for queue in self._plan.lifecycle.queues.values() if queue.track]
         return dict.fromkeys(zeros, 0)
 
     def _stages(self) -> Iterator[Metric]:
@@ -116,23 +125,23 @@ class LedgerCollector:
         oldest = self._store.oldest(len(statuses) + 1)
         labels = [status.name for status in statuses] + [UNKNOWN]
         since = [((labels[stage],), entered / 1e9) for stage, entered in oldest.items()]
-        yield _gauge(names.OLDEST_ENTERED, "When the order that waits longest entered its status.", ["status"], since)
+        yield gauge(names.OLDEST_ENTERED, "When the order that waits longest entered its status.", ["status"], since)
         limits = [((status.name,), status.stuck_after.seconds) for status in statuses if status.stuck_after]
-        yield _gauge(names.STUCK_AFTER, "How long an order may wait in a status.", ["status"], limits)
+        yield gauge(names.STUCK_AFTER, "How long an order may wait in a status.", ["status"], limits)
 
     def _own(self) -> Iterator[Metric]:
         last: dict[tuple[str], float] = {}
         for seen in self._store.seen():
             last[seen.service,] = max(seen.at / 1e9, last.get((seen.service,), 0.0))
         text = "When the newest event of a service happened."
-        yield _gauge(names.SERVICE_LAST_EVENT, text, ["service_name"], last.items())
+        yield gauge(names.SERVICE_LAST_EVENT, text, ["service_name"], last.items())
         size = self._store.size()
-        yield _gauge("otel_orders_ledger_store_bytes", "Size of the store on disk.", [], [((), size)])
+        yield gauge("otel_orders_ledger_store_bytes", "Size of the store on disk.", [], [((), size)])
         if self._writer is not None:
             waiting, swept = self._writer.waiting, self._writer.swept_at
-            yield _gauge("otel_orders_ledger_waiting_events", "Events that wait for the disk.", [], [((), waiting)])
+            yield gauge("otel_orders_ledger_waiting_events", "Events that wait for the disk.", [], [((), waiting)])
             text = "When timers were last looked at; orders are found stuck no later."
-            yield _gauge("otel_orders_ledger_swept_timestamp_seconds", text, [], [((), swept)])
+            yield gauge("otel_orders_ledger_swept_timestamp_seconds", text, [], [((), swept)])
 
     def _histogram(self, name: str, text: str, labels: list[str], series: dict[Series, int]) -> Metric:
         family = HistogramMetricFamily(name, text, labels=labels)
@@ -160,17 +169,3 @@ def _cumulative(counts: dict[int, int], known: tuple[int, ...]) -> list[tuple[st
 
 def _seconds(milliseconds: int) -> str:
     return repr(milliseconds / 1000)
-
-
-def _counter(name: str, text: str, labels: list[str], series: dict[Series, int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for values, value in series.items():
-        family.add_metric([str(label) for label in values], value)
-    return family
-
-
-def _gauge(name: str, text: str, labels: list[str], series: Iterable[tuple[Series, float]]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for values, value in series:
-        family.add_metric([str(label) for label in values], value)
-    return family

@@ -16,9 +16,13 @@ LOOK_EVERY: Final = 0.2
 
 
 class Poller:
-    """Calls *look* every 0.2 s.  what: named in the log when it fails; the first failure of a row of them is logged."""
+    """Calls *look* every 0.2 s, or *every* so many.
 
-    def __init__(self, what: str, look: Callable[[], None]) -> None:
+    what: named in the log when it fails; the first failure of a row of them is logged.
+    """
+
+    def __init__(self, what: str, look: Callable[[], None], every: float = LOOK_EVERY) -> None:
+        self._every = every
         self._what = what
         self._look = look
         self._stopped = threading.Event()
@@ -37,7 +41,7 @@ class Poller:
 
     def _run(self) -> None:
         failed = False
-        while not self._stopped.wait(LOOK_EVERY):
+        while not self._stopped.wait(self._every):
             try:
                 self._look()
                 failed = False

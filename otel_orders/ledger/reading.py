@@ -43,6 +43,8 @@ KINDS: Final = {
     names.MESSAGE_PUBLISHED: MESSAGE,
     names.MESSAGE_SETTLED: MESSAGE,
 }
+_OF_A_MESSAGE: Final = (names.QUEUE, names.MESSAGE_ID, names.EXCHANGE, names.ROUTING_KEY)
+"""Fields that say which message it is: masked, two might look the same."""
 _PLACED: Final = OWN_FIELDS | {"timestamp", "level"}
 """Fields that have a place of their own in what is kept, or are left out; all others are attributes."""
 
@@ -154,16 +156,22 @@ def _identity(record: Mapping[str, Any], event_type: str, order_id: str, to_stat
 
 
 def _attributes(record: Mapping[str, Any], event_type: str | None) -> dict[str, Any] | None:
+    """Return what has no place of its own.  event_type: of a message event, kept with what names the message."""
     if event_type is None and record.keys() <= _PLACED:
         return None
     nested = record.get("attributes")
     found = {name: value for name, value in record.items() if name not in _PLACED and name != "attributes"}
     if isinstance(nested, dict):
         found.update((str(name), value) for name, value in nested.items())
-    kept: dict[str, Any] = dict(bounded(_masker.mask_mapping(found)))
+    identity: dict[str, Any] = {}
     if event_type:
-        kept[names.EVENT_TYPE] = event_type
-    return kept or None
+        identity = {name: given for name in _OF_A_MESSAGE if (given := text(record, name))}
+        identity |= {names.EVENT_TYPE: event_type}
+        found = {name: value for name, value in found.items() if name not in _OF_A_MESSAGE}
+        if (published_at := _whole(found.pop(names.PUBLISHED_AT, None))) is not None:
+            identity[names.PUBLISHED_AT] = published_at
+    kept: dict[str, Any] = dict(bounded(_masker.mask_mapping(found)))
+    return (kept | identity) or None
 
 
 def text(record: Mapping[str, Any], field: str) -> str:

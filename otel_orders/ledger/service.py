@@ -1,12 +1,13 @@
-"""A running ledger: store, writer, sweeper and followers put together.  Knows no transport."""
+"""A running ledger: store, writer, sweeper, followers, probe and watch put together.  Knows no transport."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otel_orders import names
 from otel_orders.errors import ConfigurationError, MissingExtraError
-from otel_orders.ledger.board import Stage, board
+from otel_orders.ledger.board import OtherLifecycle, Stage, board, other_lifecycles
 from otel_orders.ledger.figures import report
 from otel_orders.ledger.follow import Follower
 from otel_orders.ledger.kept import readable, unpack
@@ -14,17 +15,20 @@ from otel_orders.ledger.metrics import LedgerCollector
 from otel_orders.ledger.model import KEPT, Plan, Retention
 from otel_orders.ledger.operators import Operators
 from otel_orders.ledger.outbox import OutboxFollower
+from otel_orders.ledger.probe import Probe
 from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.store import LIFECYCLE, RETENTION, Batch
 from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.store.sqlite import SqliteStore
 from otel_orders.ledger.story import story, told_hold
+from otel_orders.ledger.watch import Watch
 from otel_orders.ledger.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from otel_orders.ledger.outbox_postgres import PostgresOutboxFollower
+    from otel_orders.ledger.probe import Management
     from otel_orders.ledger.report import Report, Selection
     from otel_orders.ledger.store import Received, Store
     from otel_orders.lifecycle import Lifecycle
@@ -83,7 +87,8 @@ class Ledger:
 
     env: the only one whose events it keeps.  follow: JSON line files, and databases with an outbox table as
     ``sqlite:///PATH`` or ``postgresql://...``.  on_event: called with each event that came and its result, once it is
-    on disk.  retention: how long ended orders are kept.  Raises ConfigurationError where the store belongs to another
+    on disk.  retention: how long ended orders are kept.  rabbitmq: where to probe the lifecycle's queues, None for no
+    probe.  Raises ConfigurationError where the store belongs to another
     environment.
     """
 
@@ -93,9 +98,10 @@ class Ledger:
         lifecycle: Lifecycle,
         env: str,
         follow: Sequence[str] = (),
-        on_event: Callable[[Received, str], None] | None = None,
         *,
+        on_event: Callable[[Received, str], None] | None = None,
         retention: Retention = KEPT,
+        rabbitmq: Management | None = None,
     ) -> None:
         self.lifecycle = lifecycle
         self.env = env
@@ -105,7 +111,9 @@ class Ledger:
         self._claim(batch)
         self.writer = Writer(batch, on_event)
         self.operators = Operators(store, self.plan)
-        self.metrics = LedgerCollector(store, self.plan, self.writer)
+        self._probe = None if rabbitmq is None else Probe(rabbitmq, list(lifecycle.queues), store)
+        self.metrics = LedgerCollector(store, self.plan, self.writer, self._probe)
+        self._watch = Watch(store, lifecycle)
         self._followers = [self._follower(source) for source in follow]
 
     def new_reading(self) -> Reading:
@@ -116,12 +124,26 @@ class Ledger:
         """Return the story of one order, None where there is none."""
         self._agree()
         state = self._store.state(order_id)
-        return None if state is None else story(order_id, unpack(state), self.plan, time.time_ns())
+        if state is None:
+            return None
+        told = story(order_id, unpack(state), self.plan, time.time_ns())
+        return told | {"stage": self._stage(told[names.STATUS])}
+
+    def _stage(self, status: str | None) -> dict[str, Any] | None:
+        """Return how the stage does in which an order waits, None where none does."""
+        if (found := self._watch.told().get(status or "")) is None:
+            return None
+        verdict, evidence = found
+        return {"state": verdict.state, "since": verdict.since, "evidence": evidence}
 
     def board(self) -> list[Stage]:
-        """Return how many orders wait where."""
+        """Return how many orders wait where, and how the stages do."""
         self._agree()
-        return board(self._store, self.plan)
+        return board(self._store, self.lifecycle, self._watch.told())
+
+    def other_lifecycles(self) -> list[OtherLifecycle]:
+        """Return which services run another version of the lifecycle."""
+        return other_lifecycles(self._store, self.lifecycle, time.time_ns())
 
     def longest_waiting(self, status: str, limit: int) -> list[Waiting]:
         """Return the orders that wait longest in *status*."""
@@ -152,6 +174,9 @@ class Ledger:
         """Stop following, write what waits, close the store."""
         for follower in self._followers:
             follower.close()
+        if self._probe is not None:
+            self._probe.close()
+        self._watch.close()
         self.writer.close()
         self._store.close()
 

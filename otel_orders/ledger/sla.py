@@ -106,6 +106,16 @@ def add_working_time(calendar: Calendar, started_at: int, within: int) -> int:
     return started_at + within  # a calendar that never opens keeps no clock
 
 
+def working_time(calendar: Calendar, since: int, until: int) -> int:
+    """Return how much of *calendar*'s working time (ns) lies between two moments (unix ns)."""
+    total = 0
+    for opens, closes in _working_hours(calendar, since):
+        if opens >= until:
+            break
+        total += max(0, min(closes, until) - max(opens, since))
+    return total
+
+
 def _working_hours(calendar: Calendar, since: int) -> Iterable[tuple[int, int]]:
     """Yield (opens, closes) in unix ns for each working day from the day of *since* on."""
     today = datetime.fromtimestamp(since // SECOND, UTC).astimezone(_zone(calendar.zone)).toordinal()

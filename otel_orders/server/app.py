@@ -43,6 +43,7 @@ def create_app(ledger: Ledger, token: str | None = None, operator_token: str | N
             Route("/events", otlp.events, methods=["POST"]),
             Route("/", board),
             Route("/statuses", board),
+            Route("/stages", stages),
             Route("/find", find),
             Route("/orders/{order_id:path}/hold", operators.hold, methods=["PUT"]),
             Route("/orders/{order_id:path}/hold", operators.release, methods=["DELETE"]),
@@ -72,8 +73,17 @@ def board(request: Request) -> Response:
     """GET /statuses (a page at /): how many orders wait where."""
     ledger: Ledger = request.app.state.ledger
     if request.url.path == "/" or pages.wants_page(request):
-        return pages.board_page(ledger.board(), ledger.env)
+        return pages.board_page(ledger.board(), ledger.other_lifecycles(), ledger.env)
     return JSONResponse({"statuses": msgspec.to_builtins(ledger.board())})
+
+
+def stages(request: Request) -> Response:
+    """GET /stages: whether each stage is flowing, stalled or blind, since when (unix ns), and why."""
+    ledger: Ledger = request.app.state.ledger
+    shown = [stage for stage in ledger.board() if not stage.terminal]
+    fields = ("status", "owner", "state", "since", "evidence", "orders", "stuck")
+    told = [{field: getattr(stage, field) for field in fields} for stage in shown]
+    return JSONResponse({"stages": told, "other_lifecycles": msgspec.to_builtins(ledger.other_lifecycles())})
 
 
 def find(request: Request) -> Response:

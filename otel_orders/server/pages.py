@@ -14,13 +14,15 @@ from urllib.parse import quote
 import jinja2
 from starlette.responses import HTMLResponse
 
+from otel_orders.ledger.words import span
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from otel_orders.ledger.board import Stage
+    from otel_orders.ledger.board import OtherLifecycle, Stage
     from otel_orders.ledger.report import Report
     from otel_orders.ledger.service import Waiting
 
@@ -30,7 +32,6 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-UNITS: Final = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def wants_page(request: Request) -> bool:
@@ -38,9 +39,9 @@ def wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
-def board_page(stages: Sequence[Stage], env: str) -> Response:
-    """Return the board."""
-    return _page("board.html", stages=stages, env=env, now=time.time_ns())
+def board_page(stages: Sequence[Stage], others: Sequence[OtherLifecycle], env: str) -> Response:
+    """Return the board.  others: services that run another lifecycle."""
+    return _page("board.html", stages=stages, others=others, env=env, now=time.time_ns())
 
 
 def status_page(stage: str, orders: Sequence[Waiting], env: str) -> Response:
@@ -61,19 +62,6 @@ def report_page(report: Report, env: str) -> Response:
 def no_order_page(order_id: str, env: str) -> Response:
     """Return what is said of an order that no event named."""
     return _page("no_order.html", status=404, order_id=order_id, env=env)
-
-
-def span(seconds: float | None) -> str:
-    """Return a time as people say it: ``3 d 4 h``, ``5 min 10 s``, ``0.25 s``; empty for None."""
-    if seconds is None:
-        return ""
-    for size, unit, below, small in UNITS:
-        if seconds >= size:
-            rest = int(seconds % size // below)
-            return f"{int(seconds // size)} {unit} {rest} {small}" if rest else f"{int(seconds // size)} {unit}"
-    if seconds >= 1:
-        return f"{seconds:.3g} s"
-    return f"{seconds * 1e3:.3g} ms" if seconds >= 0.001 else f"{seconds * 1e6:.3g} µs"  # noqa: PLR2004 - 1 ms
 
 
 def moment(unix_ns: int) -> str:

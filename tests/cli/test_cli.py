@@ -122,6 +122,21 @@ def test_a_url_file_that_cannot_be_written_is_one_line(run: Callable[..., Outcom
     assert err.splitlines()[-1] == f"otel-orders: --url-file {tmp_path}/none/url: No such file or directory"
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("rabbit", "--rabbitmq: expected http://HOST:15672 or https://HOST:15671"),
+        ("http://rabbit", "--rabbitmq needs OTEL_ORDERS_RABBITMQ_USER and OTEL_ORDERS_RABBITMQ_PASSWORD"),
+    ],
+)
+def test_a_broker_that_cannot_be_probed_is_one_line(
+    run: Callable[..., Outcome], tmp_path: Path, url: str, says: str
+) -> None:
+    store = f"sqlite:///{tmp_path}/l.db"
+    code, _, err = run("ledger", "--store", store, "--lifecycle", LIFECYCLE, "--port", 0, "--rabbitmq", url)
+    assert (code, err) == (2, f"otel-orders: {says}{' in the environment' if 'needs' in says else ''}\n")
+
+
 def test_another_env_than_the_stores_is_one_line(run: Callable[..., Outcome], tmp_path: Path) -> None:
     with running(tmp_path) as ledger:
         ledger.stop(signal.SIGTERM)

@@ -9,7 +9,7 @@ import pytest
 
 from examples.order_pipeline.scenarios.corner import own_corner
 from examples.order_pipeline.scenarios.partner_server import partner_server
-from examples.order_pipeline.scenarios.pipeline import Pipeline
+from examples.order_pipeline.scenarios.pipeline import LIFECYCLE, Pipeline
 from examples.order_pipeline.scenarios.processes import Services
 from tests.examples.running import Running
 from tests.sinks.receiver import receiver
@@ -26,7 +26,9 @@ def running(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     events_file = folder / "events.jsonl"
     with own_corner(broker) as amqp_url, receiver() as received, partner_server() as partner:
         settings = {
+            "OTEL_ORDERS_LIFECYCLE": str(LIFECYCLE),
             "OTEL_ORDERS_JSON_LINES": str(events_file),
+            "OTEL_ORDERS_HEARTBEAT": "2s",
             "OTEL_EXPORTER_OTLP_ENDPOINT": received.url,
             "MES_CASTING_SECONDS": "0",
             "RETRY_AFTER_SECONDS": "0.1",

@@ -58,7 +58,7 @@ def right_stories() -> dict[str, Story]:
         "r": finished("r"),
         "p": finished("p", "acme"),
         "x": Story("x", None, "PRICE_REJECTED", stuck=False, moves=rejected),
-        "l": Story("l", None, "SUBMITTED", stuck=True, moves=[*map(move, WHOLE_WAY[:3])]),
+        "l": Story("l", None, "SUBMITTED", stuck=True, moves=[*map(move, WHOLE_WAY[:3])], stage="flowing"),
     }
 
 
@@ -99,6 +99,9 @@ def without_trace(told: Story) -> Story:
         pytest.param("l", without_trace, id="no traces of the lost one"),
         pytest.param("p", lambda told: told._replace(partner_id=None), id="the partner is missing"),
         pytest.param("l", lambda told: told._replace(stuck=False), id="the lost one is not stuck"),
+        pytest.param(
+            "l", lambda told: told._replace(stage="stalled"), id="the stage of the lost one is called stalled"
+        ),
         pytest.param("x", lambda told: told._replace(moves=told.moves[:3]), id="no reason for the rejection"),
         pytest.param("s", lambda _told: finished("s"), id="the slow one is not slow"),
     ],

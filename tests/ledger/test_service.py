@@ -122,6 +122,6 @@ def test_closing_leaves_no_thread_behind(store_url: str, tmp_path: Path) -> None
     before = set(threading.enumerate())
     with closing(opened(store_url, follow=[str(tmp_path / "a.jsonl"), f"sqlite:///{tmp_path}/shop.db"])) as ledger:
         assert ledger.ready
-        assert len(set(threading.enumerate()) - before) == 3
+        assert len(set(threading.enumerate()) - before) == 4  # two followers, the writer and the watch
     assert set(threading.enumerate()) - before == set()
     assert not ledger.ready

@@ -28,6 +28,7 @@ from examples.order_pipeline.scenarios.pipeline import LIFECYCLE, Pipeline
 from examples.order_pipeline.scenarios.play import play
 from examples.order_pipeline.scenarios.processes import ServiceFailedError, Services
 from examples.order_pipeline.scenarios.reading import NOWHERE, Stage, Story, board, story
+from examples.order_pipeline.scenarios.sidecar import start_ledger, store_url
 from examples.order_pipeline.scenarios.verdict import Sent, mistakes, pricing_seconds
 from otel_orders.lifecycle import load_lifecycle
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from examples.order_pipeline.scenarios.partner_server import PartnerServer
-    from examples.order_pipeline.scenarios.processes import Service
 
 SETTLE_WITHIN = 45.0
 """Seconds after the last order in which the ledger must come to be right about all of them."""
@@ -83,7 +83,8 @@ def run(console: Console, *, keep: bool) -> int:
         rabbitmq = stack.enter_context(broker())
         amqp_url = stack.enter_context(own_corner(rabbitmq))
         services = stack.enter_context(Services(folder, _settings(folder)))
-        ledger_url = start_ledger(services, folder).address()
+        journal = folder / "legacy-mes.jsonl"  # of the one service that cannot send it anything
+        ledger_url = start_ledger(services, folder, journal, rabbitmq, amqp_url).address()
         partner = stack.enter_context(partner_server())
         pipeline = Pipeline(services, folder, amqp_url, partner.url, OTEL_EXPORTER_OTLP_ENDPOINT=ledger_url)
         ledger = stack.enter_context(httpx.Client(base_url=ledger_url, timeout=10, trust_env=False))
@@ -103,25 +104,6 @@ def run(console: Console, *, keep: bool) -> int:
         else:
             console.print("It stops now; KEEP=1 leaves it running.")
     return status
-
-
-def start_ledger(services: Services, folder: Path) -> Service:
-    """Start the ledger; it follows the file of the one service that cannot send it anything."""
-    return services.start(
-        "ledger",
-        "otel_orders.cli",
-        "ledger",
-        *("--lifecycle", LIFECYCLE),
-        *("--store", store_url(folder)),
-        *("--port", "0"),
-        *("--url-file", folder / "ledger.address"),
-        *("--follow", folder / "legacy-mes.jsonl"),
-    )
-
-
-def store_url(folder: Path) -> str:
-    """Return where the ledger keeps what it knows."""
-    return f"sqlite:///{folder / 'ledger.db'}"
 
 
 def ask_support(ledger: httpx.Client, pipeline: Pipeline, sent: Sent, store: str) -> Asked:
@@ -165,7 +147,9 @@ def show(console: Console, sent: Sent, seen: Seen) -> None:
     console.print()
     console.print(screen.story_table("A good one", good, now))
     console.print()
-    console.print(screen.story_table("The stuck one", seen.stories[sent.lost], now))
+    stuck = seen.stories[sent.lost]
+    console.print(screen.story_table("The stuck one", stuck, now))
+    console.print(f"The order, the stage or the telemetry? {stuck.status} is {stuck.stage}: {stuck.evidence}.")
     slow, usual = (screen.duration(pricing_seconds(told)) for told in (seen.stories[sent.slow], good))
     console.print(f"The slow one: order {sent.slow} took {slow} to price, the good one {usual}.")
 
@@ -198,6 +182,7 @@ def _settings(folder: Path) -> dict[str, str]:
     """Return the environment that all services share; this is all that a deployment configures."""
     return {
         "OTEL_ORDERS_LIFECYCLE": str(LIFECYCLE),
+        "OTEL_ORDERS_HEARTBEAT": "3s",
         "OTEL_ORDERS_JSON_LINES": str(folder / "events.jsonl"),
     }
 

@@ -33,6 +33,7 @@ class Pipeline:
     ) -> None:
         self._services = services
         self._folder = folder
+        self.amqp_url = amqp_url
         self._environment = {"AMQP_URL": amqp_url, **environment}
         self.journal = folder / "legacy-mes.jsonl"
         self.keys = {partner_id: secrets.token_urlsafe(24) for partner_id in QUOTAS}

@@ -49,13 +49,18 @@ class Move(NamedTuple):
 
 
 class Story(NamedTuple):
-    """One order, as GET /orders/{order_id} tells it."""
+    """One order, as GET /orders/{order_id} tells it.
+
+    stage: how the stage does in which it waits, empty where it waits in none.  evidence: why, in words.
+    """
 
     order_id: str
     partner_id: str | None
     status: str
     stuck: bool
     moves: list[Move]
+    stage: str = ""
+    evidence: str = ""
 
     @property
     def entered(self) -> list[Move]:
@@ -93,7 +98,16 @@ def story(ledger: httpx.Client, order_id: str) -> Story:
         return Story(order_id, None, NOWHERE, stuck=False, moves=[])
     told: dict[str, Any] = answer.raise_for_status().json()
     moves = [_move(event) for event in told["events"] if names.TO_STATUS in event]
-    return Story(order_id, told.get(names.PARTNER_ID), told[names.STATUS] or NOWHERE, stuck=told["stuck"], moves=moves)
+    stage = told["stage"] or {}
+    return Story(
+        order_id,
+        told.get(names.PARTNER_ID),
+        told[names.STATUS] or NOWHERE,
+        stuck=told["stuck"],
+        moves=moves,
+        stage=stage.get("state", ""),
+        evidence=stage.get("evidence", ""),
+    )
 
 
 def _move(event: dict[str, Any]) -> Move:

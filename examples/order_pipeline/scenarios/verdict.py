@@ -84,6 +84,8 @@ def _finished_mistakes(told: Story, partner_id: str | None) -> Iterator[str]:
 def _lost_mistakes(told: Story) -> Iterator[str]:
     if told.status != "SUBMITTED" or not told.stuck:
         yield f"{told.order_id}: is in {told.status}, stuck: {told.stuck}; expected it stuck in SUBMITTED"
+    if told.stage != "flowing":  # it is this order alone: others have come after it, and left
+        yield f"{told.order_id}: its stage is {told.stage}: {told.evidence}; expected it flowing"
     yield from _untraced(told)
 
 

@@ -5,12 +5,14 @@ A store only reads and writes rows inside a transaction; what a batch means is d
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otel_orders import names
 from otel_orders.ledger import apply, model
 from otel_orders.ledger.kept import Kept, pack, readable
+from otel_orders.ledger.passing import Passing
 from otel_orders.ledger.proofs import Proofs
 from otel_orders.ledger.store.replicas import agree, tried_again
 from otel_orders.ledger.tombstones import Tombstones
@@ -277,13 +279,15 @@ class Batch:
         seen: Sequence[Seen] = (),
         rejected: Mapping[str, int] | None = None,
         notes: Mapping[str, str] | None = None,
+        now: int | None = None,
     ) -> list[str]:
         """Keep *received* and return the result of each, durably, or raise StoreUnavailableError and keep nothing.
 
         rejected: how many events were refused before they came here, by result.  notes: kept in the same transaction.
+        now: when they came, unix ns; None for the present.
         """
         results = [""] * len(received)
-        delta = Delta(self._edges)
+        delta, passing = Delta(self._edges), Passing(self._plan, time.time_ns() if now is None else now)
         by_order = _by_order(received)
         with self._store.transaction() as tx:
             found = tx.find(list(by_order))
@@ -297,13 +301,15 @@ class Batch:
                 order = readable(before.state) if before else apply.empty_order()
                 events = [received[place].event for place in places]
                 if order is None or order_id in erased:
-                    results_here = [apply.UNREADABLE if order is None else apply.ERASED] * len(events)
+                    taken = [apply.UNREADABLE if order is None else apply.ERASED] * len(events)
                 else:
-                    results_here = apply.take(order, events, self._plan, delta)
+                    was = order.fold.status, order.fold.entered_at
+                    taken = apply.take(order, events, self._plan, delta)
+                    passing.took(order_id, was, events, taken)
                     row = row_of(order_id, order, before, self._plan)
                     # A due_at too early costs one look at the order; moving it later each time costs an index.
                     (created if before is None else sooner if row.due_at < before.due_at else changed).append(row)
-                for place, result in zip(places, results_here, strict=True):
+                for place, result in zip(places, taken, strict=True):
                     results[place] = result
             for result, count in (Counter(map(_public, results)) + Counter(rejected or {})).items():
                 delta.add((names.LEDGER_EVENTS, result), count)
@@ -312,6 +318,7 @@ class Batch:
             tx.reschedule(sooner)
             tx.add(self._codes.bounded(delta.changes(), tx.put))
             tx.see(seen)
+            _note(tx, passing, seen)
             for order_id, key in erased.items():
                 self._tombstones.renew(key, max(received[place].event.at for place in by_order[order_id]), tx.put)
             for key, value in (notes or {}).items():
@@ -405,6 +412,19 @@ def row_of(order_id: str, order: Order, before: Found | None, plan: model.Plan) 
         apply.due_at(order, plan),
         pack(order),
     )
+
+
+def _note(tx: Transaction, passing: Passing, seen: Iterable[Seen]) -> None:
+    """Note what a batch tells beside its orders.  seen: only heartbeats name an instance."""
+    for one in seen:
+        if one.instance:
+            passing.alive(one.service, one.role, one.at)
+    if passing.moments:
+        tx.advance(dict(sorted(passing.moments.items())))
+    if passing.published:
+        tx.published([MessageNote(*note) for note in passing.published])
+    if passing.settled:
+        tx.settled([MessageNote(*note) for note in passing.settled])
 
 
 def _by_order(received: Sequence[Received]) -> dict[str, list[int]]:

@@ -205,9 +205,16 @@ class SqliteStore:
 
     def oldest_messages(self) -> dict[str, MessageNote]:
         """Return, by queue, the message that waits longest."""
-        waiting = "FROM messages WHERE settled_at IS NULL GROUP BY queue"
-        statement = f"SELECT queue, message_id, order_id, min(published_at) {waiting}"
-        return {row[0]: MessageNote(*row) for row in self._read(statement)}
+        statement = (
+            "SELECT queue, message_id, order_id, published_at FROM messages"
+            " WHERE settled_at IS NULL AND queue > ? ORDER BY queue, published_at LIMIT 1"
+        )
+        found: dict[str, MessageNote] = {}
+        last = ""
+        while rows := self._read(statement, (last,)):  # one step through the index for each queue
+            last = rows[0][0]
+            found[last] = MessageNote(*rows[0])
+        return found
 
     def oldest(self, stages: int) -> dict[int, int]:
         """Return when the first of the orders that wait at each rank below *stages* came there (unix ns)."""

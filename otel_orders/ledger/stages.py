@@ -1,0 +1,221 @@
+"""Is it the order, the stage, or the telemetry?  Judge a stage: flowing, stalled or blind, and say why.  Pure.
+
+Stalled: orders wait, and none has left for max(stalled_after, 4 times the usual gap of such hours).  Time in which
+orders usually do not leave (nights, weekends) is no silence, nor is the time in which this ledger did not listen.  An
+order that was overtaken, since one that came later has left, waits for a reason of its own and makes no stage stalled.
+
+Blind: the services that move orders on from here send no heartbeat any more, so that a silence says nothing.  Unless
+the broker itself says that nobody consumes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from otel_orders.ledger.sla import working_time
+from otel_orders.ledger.words import span_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from zoneinfo import ZoneInfo
+
+    from otel_orders.ledger.rhythm import Rhythm
+    from otel_orders.lifecycle import Calendar, Lifecycle, Owner, Status
+
+SECOND: Final = 1_000_000_000
+DAY: Final = 86_400 * SECOND
+
+FLOWING: Final = "flowing"
+STALLED: Final = "stalled"
+BLIND: Final = "blind"
+
+USUAL_TIMES: Final = 4
+"""How many usual gaps a stage must be silent for."""
+SEVERAL: Final = 2
+"""Waiting orders from which on the usual gap counts: of one that waits alone, only stalled_after says what is long."""
+RESUMED: Final = 60 * SECOND
+"""How long, at most, orders must have left again before a stalled stage flows."""
+FORGOTTEN: Final = DAY
+"""After this time a role that is silent was given up for good, if its service is alive in another one."""
+
+Beats = dict[tuple[str, str], int]
+"""When the last heartbeat of each service and role was heard, unix ns."""
+
+
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was decided last.
+
+    since, resumed_at: unix ns; the latter when orders began to leave a stalled stage again.
+    """
+
+    state: str = FLOWING
+    since: int = 0
+    resumed_at: int | None = None
+
+
+class Judged(NamedTuple):
+    """A verdict and its evidence, in words."""
+
+    verdict: Verdict
+    evidence: str
+
+
+class Mover(NamedTuple):
+    """A service whose move it is.  quiet_after: ns."""
+
+    service: str
+    quiet_after: int
+
+
+class Look(NamedTuple):
+    """What is known of one stage at one moment.
+
+    at: now.  listening: since when this ledger, or another on the same store, has heard events without a break.
+    orders: waiting; overtaken: as many of them.  came_at: when the first of the others came.  left_at: when an order
+    last left.  queues: what is known of the queues before it, in words.  deserted: the broker says that nobody
+    consumes.  Times: unix ns, None for never or nobody.
+    """
+
+    status: Status
+    at: int
+    listening: int
+    orders: int
+    overtaken: int
+    came_at: int | None
+    left_at: int | None
+    queues: tuple[str, ...] = ()
+    deserted: bool = False
+
+
+class Habit(NamedTuple):
+    """What is usual for a stage: by its calendar if it has one, and by what was learned."""
+
+    rhythm: Rhythm
+    zone: ZoneInfo
+    calendar: Calendar | None = None
+
+    def open_time(self, since: int, until: int, at_most: int) -> int:
+        """Return how much of the time between two moments (unix ns) orders could be expected to leave; ns."""
+        if self.calendar is not None:
+            return min(working_time(self.calendar, since, until), at_most)
+        return self.rhythm.open_time(since, until, at_most, self.zone)
+
+
+def movers(status: Status, lifecycle: Lifecycle) -> tuple[Mover, ...]:
+    """Return whose heartbeats tell about the stage: consumers of its queues that are its owner's, else all of them.
+
+    None where the owner's services cannot send any: such a stage is judged by its events alone.
+    """
+    owner: Owner = lifecycle.owners[status.owner]
+    if not owner.heartbeat:
+        return ()
+    consumers = {queue.consumer for queue in lifecycle.queues.values() if queue.status == status.name}
+    services = [service for service in owner.services if service in consumers] or owner.services
+    return tuple(Mover(service, int(owner.quiet_after)) for service in services)
+
+
+def judge(look: Look, habit: Habit, moving: tuple[Mover, ...], beats: Beats, before: Verdict) -> Judged:
+    """Return the verdict on the stage after *before*, and why."""
+    silent = quiet(moving, beats, look, before)
+    if _is_blind(look, moving, silent, before):
+        return Judged(_next(BLIND, look.at, before), _said(*silent.values(), _last(look), *look.queues))
+    limit = _limit(look, habit)
+    if limit is None:
+        return Judged(_next(FLOWING, look.at, before), _said(_last(look), *look.queues))
+    verdict = _stall(look, habit, limit, before)
+    if verdict.state == STALLED:
+        gap = habit.rhythm.usual_gap(look.at, habit.zone)
+        usual = f" (usual gap {span_of(gap)})" if gap else ""
+        return Judged(verdict, _said(_silence(look) + usual, _waiting(look), *look.queues, *silent.values()))
+    lull = ["nothing is expected to leave at this hour"] if look.at - _start(look) >= limit else []
+    return Judged(verdict, _said(_last(look), *lull, *look.queues))
+
+
+def quiet(moving: tuple[Mover, ...], beats: Beats, look: Look, before: Verdict) -> dict[str, str]:
+    """Return, in words by service, which of *moving* were heard before and are silent now, in one of their roles."""
+    found: dict[str, str] = {}
+    for mover in moving:
+        limit = _quiet_after(mover, before)
+        heard = {role: at for (service, role), at in beats.items() if service == mover.service}
+        alive = any(look.at - at <= limit for at in heard.values())
+        silent = {
+            role: at
+            for role, at in heard.items()
+            if look.at - max(at, look.listening) > limit and not (alive and look.at - at > FORGOTTEN)
+        }
+        if silent:
+            role, at = max(silent.items(), key=lambda one: one[1])
+            who = f"{mover.service} ({role})" if role else mover.service
+            found[mover.service] = f"{who} has been quiet for {span_of(look.at - at)}"
+    return found
+
+
+def _quiet_after(mover: Mover, before: Verdict) -> int:
+    """Return after which silence (ns) *mover* is quiet; to be alive again, it must be heard well before that."""
+    return mover.quiet_after // 2 if before.state == BLIND else mover.quiet_after
+
+
+def _is_blind(look: Look, moving: tuple[Mover, ...], silent: Mapping[str, str], before: Verdict) -> bool:
+    if not silent or look.deserted:
+        return False
+    limit = min(_quiet_after(mover, before) for mover in moving)
+    if look.left_at is not None and look.at - look.left_at <= limit:
+        return False  # its events are heard, whatever became of its heartbeats
+    return all(mover.service in silent for mover in moving)
+
+
+def _limit(look: Look, habit: Habit) -> int | None:
+    """Return for how long nothing may leave (ns); None where nobody waits whose stay says anything, or nobody said."""
+    stalled_after = look.status.stalled_after
+    if not stalled_after or look.came_at is None:
+        return None
+    several = look.orders - look.overtaken >= SEVERAL
+    gap = habit.rhythm.usual_gap(look.at, habit.zone) if several else None
+    return max(int(stalled_after), USUAL_TIMES * (gap or 0))
+
+
+def _start(look: Look) -> int:
+    """Return since when the stage is silent: somebody has waited, and we have listened, and nobody has left."""
+    return max(look.listening, look.left_at or 0, look.came_at or 0)
+
+
+def _stall(look: Look, habit: Habit, limit: int, before: Verdict) -> Verdict:
+    if before.state != STALLED:
+        start = _start(look)
+        silent = look.at - start >= limit and habit.open_time(start, look.at, limit) >= limit
+        return _next(STALLED if silent else FLOWING, look.at, before)
+    if look.left_at is None or look.left_at <= before.since or look.at - look.left_at >= limit // 2:
+        return msgspec.structs.replace(before, resumed_at=None)
+    resumed_at = before.resumed_at or look.left_at
+    if look.at - resumed_at >= min(limit // 4, RESUMED):
+        return _next(FLOWING, look.at, before)
+    return msgspec.structs.replace(before, resumed_at=resumed_at)
+
+
+def _next(state: str, at: int, before: Verdict) -> Verdict:
+    return before if state == before.state else Verdict(state, at)
+
+
+def _silence(look: Look) -> str:
+    if look.left_at is None:
+        return f"no order has left {look.status.name} yet"
+    return f"no order has left {look.status.name} for {span_of(max(look.at - look.left_at, 0))}"
+
+
+def _last(look: Look) -> str:
+    if look.left_at is None:
+        return f"no order has left {look.status.name} yet"
+    return f"an order left {look.status.name} {span_of(max(look.at - look.left_at, 0))} ago"
+
+
+def _waiting(look: Look) -> str:
+    waited = "" if look.came_at is None else f" for {span_of(max(look.at - look.came_at, 0))}"
+    if look.orders == 1:
+        return f"1 order waits{waited}"
+    return f"{look.orders} orders wait{waited and f', the first{waited}'}"
+
+
+def _said(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
