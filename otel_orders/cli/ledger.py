@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_orders.errors import ConfigurationError
+from otel_orders.cli.ways_in import TOKEN, Grpc, GrpcPort, GrpcUrlFile, WaysIn, grpc_port_of
 from otel_orders.ledger.service import Ledger, open_store
 from otel_orders.lifecycle import load_lifecycle
 from otel_orders.server.app import create_app
+from otel_orders.server.bodies import Intake
 from otel_orders.server.serve import bound, is_loopback, listen, serve, url_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from otel_orders.ledger.store import Received
 
-TOKEN = "OTEL_ORDERS_LEDGER_TOKEN"  # noqa: S105 - the variable's name
 OTLP_PORT = 4318
 
 LifecycleFile = Annotated[str, typer.Option("--lifecycle", metavar="FILE", help="The lifecycle file.")]
@@ -45,21 +45,31 @@ def ledger(  # noqa: PLR0917 - typer calls it by name
     env: Env = "dev",
     follow: Follow = None,
     url_file: UrlFile = None,
+    grpc_port: GrpcPort = None,
+    grpc_url_file: GrpcUrlFile = None,
+    *,
+    grpc: Grpc = True,
 ) -> None:
     """Keep every event, and show where each order is.
 
-    Takes OTLP/HTTP at /v1/logs and /v1/traces and JSON lines at /events; serves /orders/ORDER_ID, /metrics, /healthz
-    and /readyz. OTEL_ORDERS_LEDGER_TOKEN, if set, is the bearer token that it asks for.
+    Takes OTLP/HTTP at /v1/logs and /v1/traces, OTLP/gRPC on a port of its own and JSON lines at /events; serves
+    /orders/ORDER_ID, /metrics, /healthz and /readyz. OTEL_ORDERS_LEDGER_TOKEN, if set, is the bearer token that it
+    asks for.
     """
-    _run(store, lifecycle, env=env, address=(host, port), follow=follow, url_file=url_file)
+    ways_in = WaysIn((host, port), grpc_port_of(grpc_port, port, wanted=grpc), url_file, grpc_url_file)
+    _run(store, lifecycle, env=env, ways_in=ways_in, follow=follow)
 
 
-def dev(
+def dev(  # noqa: PLR0917 - typer calls it by name
     lifecycle: LifecycleFile = "lifecycle.yaml",
     port: Port = OTLP_PORT,
     env: Env = "dev",
     follow: Follow = None,
     url_file: UrlFile = None,
+    grpc_port: GrpcPort = None,
+    grpc_url_file: GrpcUrlFile = None,
+    *,
+    grpc: Grpc = True,
 ) -> None:
     """Run a ledger on this machine only, forgotten at the end, and print events as they come."""
     from otel_orders.cli.screen import EventPrinter  # noqa: PLC0415
@@ -68,7 +78,8 @@ def dev(
         printer = EventPrinter()
         store = f"sqlite:///{Path(folder) / 'ledger.db'}"
         address = ("127.0.0.1", port)
-        _run(store, lifecycle, env=env, address=address, follow=follow, url_file=url_file, show=printer.show)
+        ways_in = WaysIn(address, grpc_port_of(grpc_port, port, wanted=grpc), url_file, grpc_url_file)
+        _run(store, lifecycle, env=env, ways_in=ways_in, follow=follow, show=printer.show)
 
 
 def _run(
@@ -76,28 +87,31 @@ def _run(
     lifecycle: str,
     *,
     env: str,
-    address: tuple[str, int],
+    ways_in: WaysIn,
     follow: list[str] | None,
-    url_file: Path | None,
     show: Callable[[Received, str], None] | None = None,
 ) -> None:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     read = load_lifecycle(lifecycle)
     with suppress(KeyboardInterrupt), ExitStack() as stack:
-        listener = stack.enter_context(bound(*address))
+        listener = stack.enter_context(bound(*ways_in.address))
         opened = open_store(store)
         stack.callback(opened.close)
         running = Ledger(opened, read, env, follow or [], on_event=show)
         stack.callback(running.close)
         tune_garbage_collection()
         token = os.environ.get(TOKEN, "").strip() or None
-        _announce(url_of(listener), read.hash, env, guarded=token is not None or is_loopback(address[0]))
+        intake = Intake()
+        grpc = ways_in.grpc(running, intake, token)
+
+        def ready() -> None:
+            guarded = token is not None or is_loopback(ways_in.address[0])
+            ways_in.announce(url_of(listener), grpc, f"env {env!r}, lifecycle {read.hash}", guarded=guarded)
+
         # From here on the port answers; requests that come before the server runs wait in the listener's queue.
         listen(listener)
-        if url_file is not None:
-            _write_whole(url_file, url_of(listener))
-        serve(create_app(running, token), listener)
+        serve(create_app(running, token, intake), listener, grpc, ready)
 
 
 def tune_garbage_collection() -> None:
@@ -105,20 +119,3 @@ def tune_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-
-
-def _announce(url: str, lifecycle_hash: str, env: str, *, guarded: bool) -> None:
-    typer.echo(f"otel-orders: ledger of env {env!r} at {url} (lifecycle {lifecycle_hash})", err=True)
-    typer.echo(f"otel-orders: point services at it with OTEL_EXPORTER_OTLP_ENDPOINT={url}", err=True)
-    if not guarded:
-        typer.echo(f"otel-orders: WARNING: reachable from other machines without a token; set {TOKEN}", err=True)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write *text* so that a reader sees all of it or nothing."""
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        unfinished.write_text(text + "\n")
-        unfinished.replace(path)
-    except OSError as error:
-        raise ConfigurationError(f"--url-file {path}: {error.strerror}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,22 +15,24 @@ from starlette.routing import Route
 
 from otel_orders.errors import StoreError
 from otel_orders.server import otlp, pages
+from otel_orders.server.bearer import BearerToken
 from otel_orders.server.bodies import RETRY_AFTER, Intake
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
     from otel_orders.ledger.service import Ledger
 
-OPEN = frozenset({"/healthz", "/readyz"})
-"""Paths that need no token: they say nothing about orders."""
 MAX_LISTED = 1000
 _LIMIT = re.compile("[1-9][0-9]{0,3}")
 
 
-def create_app(ledger: Ledger, token: str | None = None) -> ASGIApp:
-    """Return the application.  token: what ``Authorization: Bearer`` must hold, None to ask for none."""
+def create_app(ledger: Ledger, token: str | None = None, intake: Intake | None = None) -> ASGIApp:
+    """Return the application.
+
+    token: what ``Authorization: Bearer`` must hold, None to ask for none.  intake: where other ways in share it.
+    """
     app = Starlette(
         routes=[
             Route("/v1/logs", otlp.logs, methods=["POST"]),
@@ -49,7 +50,7 @@ def create_app(ledger: Ledger, token: str | None = None) -> ASGIApp:
         exception_handlers={HTTPException: _refuse, StoreError: _unavailable, ClientDisconnect: _gone},
     )
     app.state.ledger = ledger
-    app.state.intake = Intake()
+    app.state.intake = intake or Intake()
     return app if token is None else BearerToken(app, token)
 
 
@@ -109,26 +110,6 @@ def readyz(request: Request) -> Response:
     """GET /readyz: events can be kept."""
     ledger: Ledger = request.app.state.ledger
     return PlainTextResponse("ready\n") if ledger.ready else PlainTextResponse("the writer has stopped\n", 503)
-
-
-class BearerToken:
-    """Asks for a bearer token (RFC 6750), compared in constant time."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = token.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, or answer 401."""
-        if scope["type"] == "http" and scope["path"] not in OPEN and not self._allowed(scope):
-            answer = JSONResponse({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
-            await answer(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _allowed(self, scope: Scope) -> bool:
-        scheme, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._expected)
 
 
 def _refuse(_request: Request, error: Exception) -> Response:

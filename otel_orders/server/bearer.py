@@ -1,0 +1,39 @@
+"""Ask for a bearer token (RFC 6750), compared in constant time."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+OPEN = frozenset({"/healthz", "/readyz"})
+"""Paths that need no token: they say nothing about orders."""
+
+
+def allowed(authorization: bytes, token: str) -> bool:
+    """Whether *authorization*, the header's value, holds *token*."""
+    scheme, _, given = authorization.partition(b" ")
+    return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token.encode())
+
+
+class BearerToken:
+    """Lets only requests with the token through to the application."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer 401."""
+        if scope["type"] == "http" and scope["path"] not in OPEN and not self._allowed(scope):
+            answer = JSONResponse({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _allowed(self, scope: Scope) -> bool:
+        return allowed(dict(scope["headers"]).get(b"authorization", b""), self._token)
