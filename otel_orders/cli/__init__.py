@@ -26,7 +26,7 @@ def _run() -> None:
         import typer  # noqa: PLC0415
     except ModuleNotFoundError:
         raise MissingExtraError("otel-orders", "ledger") from None
-    from otel_orders.cli import ledger, lifecycle, pseudonym  # noqa: PLC0415
+    from otel_orders.cli import event_log, ledger, lifecycle, pseudonym, reconcile  # noqa: PLC0415
 
     app = typer.Typer(
         help="Shows where every order is, and why it is stuck.",
@@ -34,7 +34,11 @@ def _run() -> None:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    app.command("ledger")(ledger.ledger)
+    ledgers = typer.Typer(invoke_without_command=True, subcommand_metavar="[COMMAND]")
+    ledgers.callback()(ledger.ledger)
+    ledgers.command("reconcile")(reconcile.reconcile_command)
+    ledgers.command("import")(event_log.import_command)
+    app.add_typer(ledgers, name="ledger")
     app.command("dev")(ledger.dev)
     app.command("check")(lifecycle.check)
     app.command("resolve")(pseudonym.resolve)

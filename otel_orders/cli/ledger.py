@@ -32,13 +32,17 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 
 Env = Annotated[str, typer.Option(envvar="OTEL_ORDERS_ENV", help="The one environment whose events are kept.")]
 Follow = Annotated[
     list[str] | None,
-    typer.Option(metavar="FILE", help="JSON lines to follow, or sqlite:///FILE with an outbox table; may be repeated."),
+    typer.Option(
+        metavar="FILE",
+        help="JSON lines to follow, glob:PATTERN for many, sqlite:///FILE for an outbox table; may be repeated.",
+    ),
 ]
 UrlFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the base URL here once it is served.")]
 
 
 def ledger(  # noqa: PLR0917 - typer calls it by name
-    store: Annotated[str, typer.Option(metavar="URL", help="sqlite:///PATH")],
+    context: typer.Context,
+    store: Annotated[str | None, typer.Option(metavar="URL", help="sqlite:///PATH")] = None,
     lifecycle: LifecycleFile = "lifecycle.yaml",
     host: Host = "127.0.0.1",
     port: Port = OTLP_PORT,
@@ -56,6 +60,10 @@ def ledger(  # noqa: PLR0917 - typer calls it by name
     /orders/ORDER_ID, /metrics, /healthz and /readyz. OTEL_ORDERS_LEDGER_TOKEN, if set, is the bearer token that it
     asks for.
     """
+    if context.invoked_subcommand is not None:
+        return
+    if store is None:
+        raise typer.BadParameter("expected, unless a command follows", context, param_hint="--store")
     ways_in = WaysIn((host, port), grpc_port_of(grpc_port, port, wanted=grpc), url_file, grpc_url_file)
     _run(store, lifecycle, env=env, ways_in=ways_in, follow=follow)
 
@@ -107,7 +115,7 @@ def _run(
 
         def ready() -> None:
             guarded = token is not None or is_loopback(ways_in.address[0])
-            ways_in.announce(url_of(listener), grpc, f"env {env!r}, lifecycle {read.hash}", guarded=guarded)
+            ways_in.announce(url_of(listener), grpc, env, read.hash, guarded=guarded)
 
         # From here on the port answers; requests that come before the server runs wait in the listener's queue.
         listen(listener)

@@ -41,9 +41,9 @@ class WaysIn(NamedTuple):
             return None
         return GrpcServer(ledger, intake, (self.address[0], self.grpc_port), token)
 
-    def announce(self, url: str, grpc: GrpcServer | None, what: str, *, guarded: bool) -> None:
+    def announce(self, url: str, grpc: GrpcServer | None, env: str, lifecycle_hash: str, *, guarded: bool) -> None:
         """Say that the ledger is there."""
-        typer.echo(f"otel-orders: ledger at {url} ({what})", err=True)
+        typer.echo(f"otel-orders: ledger of env {env!r} at {url} (lifecycle {lifecycle_hash})", err=True)
         typer.echo(f"otel-orders: point services at it with OTEL_EXPORTER_OTLP_ENDPOINT={url}", err=True)
         if grpc is not None:
             typer.echo(

@@ -56,12 +56,14 @@ class Reading:
     """What was read of one request, or of a piece of a file.
 
     received: to be kept.  rejected: how many were refused, by result.  reasons: why, with counts, for the sender.
+    horizon: how old an event may be, ns.
     """
 
-    def __init__(self, lifecycle: Lifecycle, env: str, now: int) -> None:
+    def __init__(self, lifecycle: Lifecycle, env: str, now: int, horizon: int = HORIZON) -> None:
         self._services = lifecycle.services
         self._env = env
         self._now = now
+        self._oldest = now - horizon
         self._seen: dict[tuple[str, str, str], Seen] = {}
         self.received: list[Received] = []
         self.rejected: Counter[str] = Counter()
@@ -105,7 +107,7 @@ class Reading:
 
     def _checked_time(self, record: Mapping[str, Any]) -> int:
         at = unix_ns(record.get(names.OCCURRED_AT) or record.get("timestamp"))
-        if at < self._now - HORIZON:
+        if at < self._oldest:
             raise EventError(LATE, "older than the ledger keeps orders")
         if at > self._now + FUTURE:
             raise EventError("future", "its clock is ahead")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from otel_orders.errors import ConfigurationError
 from otel_orders.ledger.board import Stage, board
 from otel_orders.ledger.follow import Follower
+from otel_orders.ledger.follow_pattern import PatternFollower
 from otel_orders.ledger.kept import unpack
 from otel_orders.ledger.metrics import LedgerCollector
 from otel_orders.ledger.model import Plan
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from otel_orders.lifecycle import Lifecycle
 
 SQLITE = "sqlite:///"
+GLOB = "glob:"
 ENV = "env"
 """Key under which the store keeps the one environment that it serves."""
 
@@ -40,9 +42,9 @@ def open_store(url: str) -> Store:
 class Ledger:
     """The ledger of one environment.
 
-    env: the only one whose events it keeps.  follow: JSON line files, and SQLite files with an outbox table as
-    ``sqlite:///PATH``.  on_event: called with each event that came and its result, once it is on disk.  Raises
-    ConfigurationError where the store belongs to another environment.
+    env: the only one whose events it keeps.  follow: JSON line files, many as ``glob:PATTERN``, and SQLite files with
+    an outbox table as ``sqlite:///PATH``.  on_event: called with each event and its result, once it is on disk.
+    Raises ConfigurationError where the store belongs to another environment.
     """
 
     def __init__(
@@ -92,9 +94,13 @@ class Ledger:
         self.writer.close()
         self._store.close()
 
-    def _follower(self, source: str) -> Follower | OutboxFollower:
-        kind, path = (OutboxFollower, source.removeprefix(SQLITE)) if source.startswith(SQLITE) else (Follower, source)
-        return kind(path, self._store, self.writer, self.new_reading)
+    def _follower(self, source: str) -> Follower | PatternFollower | OutboxFollower:
+        into = (self._store, self.writer, self.new_reading)
+        if source.startswith(SQLITE):
+            return OutboxFollower(source.removeprefix(SQLITE), *into)
+        if source.startswith(GLOB):
+            return PatternFollower(source.removeprefix(GLOB), *into)
+        return Follower(source, *into)
 
     def _claim(self, batch: Batch) -> None:
         """Take the store for this environment, and fold its orders under this lifecycle if they are not yet."""

@@ -81,7 +81,10 @@ class Server(uvicorn.Server):
         if self._grpc is not None:
             await self._grpc.start()
         await super().startup(sockets)
-        self._ready()
+        if not self.should_exit:
+            self._ready()
+        elif self._grpc is not None:  # a signal came already, and shutdown() will not be called
+            await self._grpc.stop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running requests finish."""

@@ -227,7 +227,7 @@ def test_two_that_start_at_once_on_one_port_are_told_apart(tmp_path: Path) -> No
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environ = os.environ | {"TMPDIR": str(tmp_path)}
-    arguments = [*COMMAND, "dev", "--lifecycle", str(LIFECYCLE), "--port", str(port)]
+    arguments = [*COMMAND, "dev", "--lifecycle", str(LIFECYCLE), "--port", str(port), "--no-grpc"]
     two = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environ) for _ in range(2)]
     try:
         wait_for(lambda: any(one.poll() is not None for one in two))
