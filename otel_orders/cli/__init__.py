@@ -5,6 +5,7 @@ One file a command group; what an extra brings is imported when it is used.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from otel_orders.errors import MissingExtraError, OtelOrdersError
@@ -14,6 +15,7 @@ WRONG_USE = 2
 
 def main() -> None:
     """Run the command line; an error of ours is one line on stderr and exit status 2."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would log, we say
     try:
         _run()
     except OtelOrdersError as error:

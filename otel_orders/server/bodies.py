@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import time
 import zlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -26,8 +27,10 @@ MAX_BODY: Final = 16 << 20
 """Largest body that is taken, in bytes, compressed and not: an OTLP batch is a few hundred KB."""
 MAX_MESSAGE: Final = 4 << 20
 """Largest message over gRPC as it is sent, in bytes: what gRPC servers usually take, the Collector's too."""
-MAX_HELD: Final = 128 << 20
+MAX_HELD: Final = 64 << 20
 """Bytes of all bodies whose requests have no answer yet."""
+ROOM_SECONDS: Final = 1.0
+"""Time that a message waits for room before it is read."""
 READ_SECONDS: Final = 30.0
 """Time that a sender has for one body."""
 SMALL: Final = 64 << 10
@@ -66,11 +69,11 @@ class Intake:
     async def message(self, read: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
         """Give the message that *read* waits for, unpacked, inside the block.  Raises HTTPException as body() does.
 
-        How large it is shows only at its end, so until then it holds the share of the largest.
+        How large it is shows only at its end, so until then it holds the share of the largest; many that come at once
+        wait for each other.
         """
-        share = MAX_MESSAGE
+        share = await self._room(MAX_MESSAGE)
         try:
-            self._hold(share)
             async with _in_time():
                 message = await read()
             self._held -= share - len(message)
@@ -98,6 +101,18 @@ class Intake:
                 self._hold(len(chunk))
                 if len(into) > MAX_BODY:
                     raise too_large()
+
+    async def _room(self, size: int) -> int:
+        """Hold *size* bytes as soon as there is room for them."""
+        give_up = time.monotonic() + ROOM_SECONDS
+        while self._held + size > MAX_HELD and time.monotonic() < give_up:  # noqa: ASYNC110 - simple, and rare
+            await asyncio.sleep(0.01)
+        try:
+            self._hold(size)
+        except HTTPException:
+            self._held -= size
+            raise
+        return size
 
     def _hold(self, size: int) -> None:
         self._held += size

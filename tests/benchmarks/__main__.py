@@ -13,7 +13,15 @@ from pathlib import Path
 
 from tests.benchmarks.harness import Figure, as_json, selected, table
 
-MODULES = ("transition", "import_time", "instrumentation_amqp", "instrumentation_httpx", "ledger_ingest", "ledger_otlp")
+MODULES = (
+    "transition",
+    "import_time",
+    "instrumentation_amqp",
+    "instrumentation_httpx",
+    "ledger_ingest",
+    "ledger_otlp",
+    "ledger_import",
+)
 
 
 def main() -> int:

@@ -238,3 +238,21 @@ def test_two_that_start_at_once_on_one_port_are_told_apart(tmp_path: Path) -> No
         ended = [(one.communicate(timeout=20)[1], one.returncode) for one in two]
     assert sorted(code for _, code in ended) == [0, 2]
     assert next(err for err, code in ended if code == 2).splitlines()[-1].startswith("otel-orders: cannot listen on")
+
+
+def test_a_port_for_grpc_that_is_taken_is_one_line_with_the_way_out(tmp_path: Path) -> None:
+    with running(tmp_path) as first:
+        port = first.grpc.rpartition(":")[2]
+        other = (*COMMAND, "dev", "--lifecycle", str(LIFECYCLE), "--port", "0", "--grpc-port", port)
+        ended = subprocess.run(other, capture_output=True, text=True, timeout=30, check=False)
+        assert ended.returncode == 2
+        assert ended.stderr == (
+            f"otel-orders: cannot listen on 127.0.0.1:{port} for gRPC;"
+            " try --grpc-port 0 for a free port, or --no-grpc\n"
+        )
+
+
+def test_without_grpc_there_is_no_port_for_it(tmp_path: Path) -> None:
+    with running(tmp_path, "--no-grpc") as ledger, ledger.client() as client:
+        assert ledger.grpc == ""
+        assert client.get("/readyz").is_success

@@ -255,6 +255,16 @@ def test_messages_and_bodies_share_one_bound(ledger: Ledger, monkeypatch: pytest
         raw(channel, body_of(changed("A-1")))
 
 
+def test_many_small_messages_at_once_wait_for_each_other(
+    ledger: Ledger, channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MAX_HELD", bodies.MAX_MESSAGE + 1000)
+    export = channel.unary_unary(LOGS)
+    sent = [export.future(body_of(changed(f"A-{place}")), timeout=20) for place in range(50)]
+    assert [one.result() for one in sent] == [b""] * 50
+    assert status_of(ledger, "A-49")
+
+
 def test_an_address_that_is_taken_is_a_mistake_with_its_way_out(ledger: Ledger, endpoint: str) -> None:
     port = int(endpoint.rpartition(":")[2])
     another = GrpcServer(ledger, bodies.Intake(), ("127.0.0.1", port))
