@@ -41,6 +41,10 @@ LINGER: Final = 3.0
 """Seconds that a renamed file is still read: its writers may need a moment to open the new one (ours, a second)."""
 
 
+Identity = tuple[int, int]
+"""Device and number of a file."""
+
+
 class Ending(Protocol):
     """Says when to stop: a Poller."""
 
@@ -88,6 +92,8 @@ class FollowedFile:
         self._position = msgspec.json.decode(kept, type=Position) if kept else Position()
         self._file: BinaryIO | None = None
         self._replaced_at: float | None = None
+        self._done: set[Identity | None] = set()
+        """Rotated files that were read to their end, as long as there may be others of their time."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -98,17 +104,15 @@ class FollowedFile:
         """Read what is new, unless it is *ending*."""
         if self._file is None:
             self._file = self._first()
+        if self._file is not None and not _continues(self._file, self._position):
+            self._move_on(self._file, *self._read_copy(ending))
         if self._file is None:
             return
-        if not _continues(self._file, self._position):
-            self._read_copy(ending)
-            self._position = Position()
         self._read_lines(self._file, ending)
         if self._is_over(self._file):
             self._read_lines(self._file, ending, to_the_end=True)
-            self._read_between(os.fstat(self._file.fileno()).st_mtime_ns, ending)
-            self._file.close()
-            self._file, self._position, self._replaced_at = None, Position(), None
+            here = os.fstat(self._file.fileno())
+            self._move_on(self._file, here.st_mtime_ns, _identity(here))
 
     def _first(self) -> BinaryIO | None:
         """Open the file that was being read, wherever it is now, else the one at the path."""
@@ -131,26 +135,31 @@ class FollowedFile:
                     file.close()
         return None
 
-    def _read_copy(self, ending: Ending) -> None:
-        """Read what a copy has that was made before the file was truncated."""
+    def _read_copy(self, ending: Ending) -> tuple[int, Identity | None]:
+        """Read what a copy has that was made before the file was truncated; return when it ended, and which it was."""
         copy = self._rotated()
         if copy is None:
             aside = "".join(f"; {one} is compressed and not read" for one in rotation.compressed(self._path))
             logger.warning("otel_orders: %s was replaced or truncated; its last lines may be lost%s", self._path, aside)
-            self._read_between(self._position.modified, ending)
-            return
+            return self._position.modified, None
         with closing(copy):
             self._read_lines(copy, ending, to_the_end=True)
-            self._read_between(os.fstat(copy.fileno()).st_mtime_ns, ending)
+            there = os.fstat(copy.fileno())
+            return there.st_mtime_ns, _identity(there)
 
-    def _read_between(self, after: int, ending: Ending) -> None:
-        """Read the files that were rotated *after* one that ended then (unix ns): more than one, unseen by us."""
-        for path in rotation.since(self._path, after):
-            file = _opened(path)
-            if file is not None:
-                with closing(file):
-                    self._position = Position()
-                    self._read_lines(file, ending, to_the_end=True)
+    def _move_on(self, file: BinaryIO, ended: int, done: Identity | None) -> None:
+        """Go from *file* to the first that was rotated away after one that *ended* then, else to the one at the path.
+
+        There is such a one where files were rotated more than once between two looks.  ended: unix ns.
+        """
+        self._done.add(done)
+        rotated = (one for one in rotation.since(self._path, ended) if _identity(one.stat()) not in self._done)
+        following = next(rotated, self._path)
+        if following == self._path:
+            self._done.clear()
+        self._file, self._position, self._replaced_at = None, Position(), None
+        file.close()
+        self._file = _opened(following)
 
     def _is_over(self, file: BinaryIO) -> bool:
         """Whether another file has been at the path for long enough that nobody writes to *file* any more."""
@@ -159,7 +168,7 @@ class FollowedFile:
         except FileNotFoundError:
             return False
         here = os.fstat(file.fileno())
-        if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+        if _identity(here) == _identity(there):
             self._replaced_at = None
             return False
         if self._replaced_at is None:
@@ -175,9 +184,10 @@ class FollowedFile:
             too_long = not whole and len(piece) == AT_ONCE
             if too_long or (to_the_end and not whole):
                 whole = len(piece)
-            if not whole:
+            after = _after(file, self._position, piece[:whole])
+            if not whole or after is None:
                 return
-            self._keep(piece[:whole], _known(file, self._position.offset + whole), too_long=too_long)
+            self._keep(piece[:whole], after, too_long=too_long)
 
     def _keep(self, piece: bytes, after: Position, *, too_long: bool) -> None:
         reading = self._new_reading()
@@ -191,6 +201,10 @@ class FollowedFile:
             ingest.lines(piece, reading)
         self._writer.submit(reading, {self._key: msgspec.json.encode(after).decode()}).result()
         self._position = after
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
 
 
 def _opened(path: Path) -> BinaryIO | None:
@@ -209,16 +223,27 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would hold us here
 
 
-def _known(file: BinaryIO, offset: int) -> Position:
-    """Return the position *offset* in *file*, with what it is known again by."""
+def _after(file: BinaryIO, before: Position, piece: bytes) -> Position | None:
+    """Return the position behind *piece*, which was read at *before*; None where *file* is another one by now.
+
+    Only so is it certain that the piece is not of what was written after the file was truncated.
+    """
     file.seek(0)
-    head = hashlib.sha256(file.read(min(offset, HEAD))).hexdigest()
-    return Position(offset, head, os.fstat(file.fileno()).st_mtime_ns)
+    head = file.read(min(before.offset + len(piece), HEAD))
+    same = not before.offset or _digest(head[: before.offset]) == before.head
+    if not same or head[before.offset :] != piece[: max(0, HEAD - before.offset)]:
+        return None
+    return Position(before.offset + len(piece), _digest(head), os.fstat(file.fileno()).st_mtime_ns)
 
 
 def _continues(file: BinaryIO, position: Position) -> bool:
     """Whether *file* is the one that was read up to *position*."""
     if not position.offset:
         return True
-    long_enough = os.fstat(file.fileno()).st_size >= position.offset
-    return long_enough and _known(file, position.offset).head == position.head
+    file.seek(0)
+    head = file.read(min(position.offset, HEAD))
+    return os.fstat(file.fileno()).st_size >= position.offset and _digest(head) == position.head
+
+
+def _digest(head: bytes) -> str:
+    return hashlib.sha256(head).hexdigest()

@@ -32,9 +32,9 @@ def compressed(path: Path) -> list[Path]:
 
 
 def since(path: Path, after: int) -> list[Path]:
-    """Return what was rotated away from *path* and written to *after* (unix ns), oldest first."""
+    """Return what was rotated away from *path* and written to at *after* (unix ns) or later, oldest first."""
     found = [(one.stat().st_mtime_ns, one) for one in beside(path) if _is_rotated(path, one) and one.is_file()]
-    return [one for modified, one in sorted(found) if modified > after]
+    return [one for modified, one in sorted(found) if modified >= after]
 
 
 def _relatives(path: Path) -> list[Path]:
