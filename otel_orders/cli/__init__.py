@@ -5,6 +5,7 @@ One file a command group; what an extra brings is imported when it is used.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from otel_orders.errors import MissingExtraError, OtelOrdersError
@@ -14,6 +15,7 @@ WRONG_USE = 2
 
 def main() -> None:
     """Run the command line; an error of ours is one line on stderr and exit status 2."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would log, we say
     try:
         _run()
     except OtelOrdersError as error:
@@ -29,6 +31,7 @@ def _run() -> None:
     from otel_orders.cli import (  # noqa: PLC0415
         copy,
         erase,
+        event_log,
         hold,
         ledger,
         ledger_audit,
@@ -37,6 +40,7 @@ def _run() -> None:
         ledger_export,
         lifecycle,
         pseudonym,
+        reconcile,
         report,
     )
 
@@ -54,6 +58,8 @@ def _run() -> None:
     ledgers.command("backup")(ledger_backup.backup)
     ledgers.command("restore")(ledger_backup.restore)
     ledgers.command("export")(ledger_export.export)
+    ledgers.command("reconcile")(reconcile.reconcile_command)
+    ledgers.command("import")(event_log.import_command)
     app.add_typer(ledgers, name="ledger")
     app.command("dev")(ledger.dev)
     app.command("check")(lifecycle.check)

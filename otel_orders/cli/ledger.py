@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_orders.cli.ledger_store import OPERATOR_TOKEN
+from otel_orders.cli.ways_in import TOKEN, Grpc, GrpcPort, GrpcUrlFile, WaysIn, grpc_port_of
 from otel_orders.errors import ConfigurationError
 from otel_orders.ledger.model import KEPT, Retention
 from otel_orders.ledger.probe import EVERY, management
 from otel_orders.ledger.service import Ledger, open_store
 from otel_orders.lifecycle import load_lifecycle, parse_duration
 from otel_orders.server.app import create_app
+from otel_orders.server.bodies import Intake
 from otel_orders.server.serve import bound, is_loopback, listen, serve, url_of
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from otel_orders.ledger.probe import Management
     from otel_orders.ledger.store import Received
 
-TOKEN = "OTEL_ORDERS_LEDGER_TOKEN"  # noqa: S105 - the variable's name
 RETENTION = "OTEL_ORDERS_LEDGER_RETENTION"
 ERRORS_RETENTION = "OTEL_ORDERS_LEDGER_ERRORS_RETENTION"
 OTLP_PORT = 4318
@@ -43,7 +44,8 @@ Follow = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FILE",
-        help="JSON lines to follow, or sqlite:///FILE or postgresql://... with an outbox table; may be repeated.",
+        help="JSON lines to follow, glob:PATTERN for many, sqlite:///FILE or postgresql://... for an outbox table;"
+        " may be repeated.",
     ),
 ]
 RabbitMQ = Annotated[
@@ -84,12 +86,16 @@ def ledger(  # noqa: PLR0917 - typer calls it by name
     errors_retention: Annotated[
         str, typer.Option(envvar=ERRORS_RETENTION, metavar="TIME", help="How long failed transitions are kept.")
     ] = "30d",
+    grpc_port: GrpcPort = None,
+    grpc_url_file: GrpcUrlFile = None,
+    *,
+    grpc: Grpc = True,
 ) -> None:
     """Keep every event, and show where each order is.
 
-    Takes OTLP/HTTP at /v1/logs and /v1/traces and JSON lines at /events; serves /orders/ORDER_ID, /metrics, /healthz
-    and /readyz. OTEL_ORDERS_LEDGER_TOKEN, if set, is the bearer token that it asks for;
-    OTEL_ORDERS_LEDGER_OPERATOR_TOKEN the one to hold and to erase orders with.
+    Takes OTLP/HTTP at /v1/logs and /v1/traces, OTLP/gRPC on a port of its own and JSON lines at /events; serves
+    /orders/ORDER_ID, /metrics, /healthz and /readyz. OTEL_ORDERS_LEDGER_TOKEN, if set, is the bearer token that it asks
+    for; OTEL_ORDERS_LEDGER_OPERATOR_TOKEN the one to hold and to erase orders with.
     """
     if context.invoked_subcommand is not None:
         return
@@ -99,24 +105,20 @@ def ledger(  # noqa: PLR0917 - typer calls it by name
     asked = None
     if rabbitmq is not None:
         asked = management(rabbitmq, os.environ, vhost=rabbitmq_vhost, ca=rabbitmq_ca, every=rabbitmq_every)
-    _run(
-        store,
-        lifecycle,
-        env=env,
-        address=(host, port),
-        follow=follow,
-        url_file=url_file,
-        retention=kept,
-        rabbitmq=asked,
-    )
+    ways_in = WaysIn((host, port), grpc_port_of(grpc_port, port, wanted=grpc), url_file, grpc_url_file)
+    _run(store, lifecycle, env=env, ways_in=ways_in, follow=follow, retention=kept, rabbitmq=asked)
 
 
-def dev(
+def dev(  # noqa: PLR0917 - typer calls it by name
     lifecycle: LifecycleFile = "lifecycle.yaml",
     port: Port = OTLP_PORT,
     env: Env = "dev",
     follow: Follow = None,
     url_file: UrlFile = None,
+    grpc_port: GrpcPort = None,
+    grpc_url_file: GrpcUrlFile = None,
+    *,
+    grpc: Grpc = True,
 ) -> None:
     """Run a ledger on this machine only, forgotten at the end, and print events as they come."""
     from otel_orders.cli.screen import EventPrinter  # noqa: PLC0415
@@ -125,7 +127,8 @@ def dev(
         printer = EventPrinter()
         store = f"sqlite:///{Path(folder) / 'ledger.db'}"
         address = ("127.0.0.1", port)
-        _run(store, lifecycle, env=env, address=address, follow=follow, url_file=url_file, show=printer.show)
+        ways_in = WaysIn(address, grpc_port_of(grpc_port, port, wanted=grpc), url_file, grpc_url_file)
+        _run(store, lifecycle, env=env, ways_in=ways_in, follow=follow, show=printer.show)
 
 
 def _run(
@@ -133,9 +136,8 @@ def _run(
     lifecycle: str,
     *,
     env: str,
-    address: tuple[str, int],
+    ways_in: WaysIn,
     follow: list[str] | None,
-    url_file: Path | None,
     retention: Retention = KEPT,
     show: Callable[[Received, str], None] | None = None,
     rabbitmq: Management | None = None,
@@ -144,7 +146,7 @@ def _run(
         signal.signal(ending, signal.default_int_handler)
     read = load_lifecycle(lifecycle)
     with suppress(KeyboardInterrupt), ExitStack() as stack:
-        listener = stack.enter_context(bound(*address))
+        listener = stack.enter_context(bound(*ways_in.address))
         opened = open_store(store)
         stack.callback(opened.close)
         running = Ledger(opened, read, env, follow or [], on_event=show, retention=retention, rabbitmq=rabbitmq)
@@ -152,12 +154,17 @@ def _run(
         tune_garbage_collection()
         sys.setswitchinterval(SWITCHING)
         token = os.environ.get(TOKEN, "").strip() or None
-        _announce(url_of(listener), read.hash, env, guarded=token is not None or is_loopback(address[0]))
+        intake = Intake()
+        grpc = ways_in.grpc(running, intake, token)
+
+        def ready() -> None:
+            guarded = token is not None or is_loopback(ways_in.address[0])
+            ways_in.announce(url_of(listener), grpc, env, read.hash, guarded=guarded)
+
         # From here on the port answers; requests that come before the server runs wait in the listener's queue.
         listen(listener)
-        if url_file is not None:
-            _write_whole(url_file, url_of(listener))
-        serve(create_app(running, token, os.environ.get(OPERATOR_TOKEN, "").strip() or None), listener)
+        operator_token = os.environ.get(OPERATOR_TOKEN, "").strip() or None
+        serve(create_app(running, token, operator_token, intake), listener, grpc, ready)
 
 
 def _time(option: str, text: str) -> int:
@@ -172,20 +179,3 @@ def tune_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-
-
-def _announce(url: str, lifecycle_hash: str, env: str, *, guarded: bool) -> None:
-    typer.echo(f"otel-orders: ledger of env {env!r} at {url} (lifecycle {lifecycle_hash})", err=True)
-    typer.echo(f"otel-orders: point services at it with OTEL_EXPORTER_OTLP_ENDPOINT={url}", err=True)
-    if not guarded:
-        typer.echo(f"otel-orders: WARNING: reachable from other machines without a token; set {TOKEN}", err=True)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write *text* so that a reader sees all of it or nothing."""
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        unfinished.write_text(text + "\n")
-        unfinished.replace(path)
-    except OSError as error:
-        raise ConfigurationError(f"--url-file {path}: {error.strerror}") from None

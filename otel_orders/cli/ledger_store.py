@@ -69,8 +69,7 @@ def plan_of(store: Store, lifecycle: str) -> Plan:
             f"--lifecycle {lifecycle}: its hash is {read.hash}, and the store is kept by {kept_by}: give the file that"
             " the ledger runs with"
         )
-    orders, errors = map(int, (store.get(RETENTION) or Retention().text()).split(","))
-    return Plan(read, Retention(orders, errors))
+    return Plan(read, Retention.of(store.get(RETENTION)))
 
 
 class Remote:

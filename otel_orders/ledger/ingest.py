@@ -31,6 +31,8 @@ R = TypeVar("R", bound=Message)
 
 MAX_LINE = 1_000_000
 """Longest line of JSON that is read, in bytes."""
+BOM = b"\xef\xbb\xbf"
+"""What some systems begin a file of UTF-8 with."""
 STATUS_ERROR = 2
 """STATUS_CODE_ERROR of OTLP's trace.proto."""
 
@@ -198,7 +200,8 @@ def lines(body: bytes, reading: Reading) -> None:
 
 
 def _lines(body: bytes) -> Iterator[bytes]:
-    return (stripped for line in body.split(b"\n") if (stripped := line.strip()))
+    lines = body.removeprefix(BOM).split(b"\n")
+    return (stripped for line in lines if (stripped := line.strip()))
 
 
 def _decode_line(line: bytes) -> dict[str, Any]:

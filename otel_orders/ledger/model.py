@@ -7,7 +7,7 @@ its standing, a function of the fold and of the time up to which its timers were
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from otel_orders import names
 from otel_orders.ledger import chain
@@ -43,6 +43,11 @@ class Retention(NamedTuple):
     def text(self) -> str:
         """Return it as a store keeps it."""
         return f"{int(self.orders)},{int(self.errors)}"
+
+    @classmethod
+    def of(cls, text: str | None) -> Self:
+        """Return what text() made *text* of; the usual one for None."""
+        return cls(*map(int, text.split(","))) if text else cls()
 
 
 KEPT = Retention()

@@ -58,6 +58,7 @@ class Reading:
     """What was read of one request, or of a piece of a file.
 
     received: to be kept.  rejected: how many were refused, by result.  reasons: why, with counts, for the sender.
+    retention: how old an event may be.
     """
 
     def __init__(self, lifecycle: Lifecycle, env: str, now: int, retention: Retention = KEPT) -> None:

@@ -10,6 +10,7 @@ from otel_orders.errors import ConfigurationError, MissingExtraError
 from otel_orders.ledger.board import OtherLifecycle, Stage, board, other_lifecycles
 from otel_orders.ledger.figures import report
 from otel_orders.ledger.follow import Follower
+from otel_orders.ledger.follow_pattern import PatternFollower
 from otel_orders.ledger.kept import readable, unpack
 from otel_orders.ledger.metrics import LedgerCollector
 from otel_orders.ledger.model import KEPT, Plan, Retention
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 POSTGRES = ("postgresql://", "postgres://")
+GLOB = "glob:"
 ENV = "env"
 """Key under which the store keeps the one environment that it serves."""
 
@@ -85,11 +87,10 @@ def _postgres_outbox() -> type[PostgresOutboxFollower]:
 class Ledger:
     """The ledger of one environment.
 
-    env: the only one whose events it keeps.  follow: JSON line files, and databases with an outbox table as
-    ``sqlite:///PATH`` or ``postgresql://...``.  on_event: called with each event that came and its result, once it is
-    on disk.  retention: how long ended orders are kept.  rabbitmq: where to probe the lifecycle's queues, None for no
-    probe.  Raises ConfigurationError where the store belongs to another
-    environment.
+    env: the only one whose events it keeps.  follow: JSON line files, many as ``glob:PATTERN``, and databases with an
+    outbox table as ``sqlite:///PATH`` or ``postgresql://...``.  on_event: called with each event that came and its
+    result, once it is on disk.  retention: how long ended orders are kept.  rabbitmq: where to probe the lifecycle's
+    queues, None for no probe.  Raises ConfigurationError where the store belongs to another environment.
     """
 
     def __init__(
@@ -180,11 +181,15 @@ class Ledger:
         self.writer.close()
         self._store.close()
 
-    def _follower(self, source: str) -> Follower | OutboxFollower | PostgresOutboxFollower:
+    def _follower(self, source: str) -> Follower | PatternFollower | OutboxFollower | PostgresOutboxFollower:
+        into = (self._store, self.writer, self.new_reading)
         if source.startswith(POSTGRES):
-            return _postgres_outbox()(source, self._store, self.writer, self.new_reading)
-        kind, path = (OutboxFollower, source.removeprefix(SQLITE)) if source.startswith(SQLITE) else (Follower, source)
-        return kind(path, self._store, self.writer, self.new_reading)
+            return _postgres_outbox()(source, *into)
+        if source.startswith(SQLITE):
+            return OutboxFollower(source.removeprefix(SQLITE), *into)
+        if source.startswith(GLOB):
+            return PatternFollower(source.removeprefix(GLOB), *into)
+        return Follower(source, *into)
 
     def _claim(self, batch: Batch) -> None:
         """Take the store for this environment, and fold its orders under this lifecycle if they are not yet."""

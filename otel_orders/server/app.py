@@ -15,26 +15,26 @@ from starlette.routing import Route
 
 from otel_orders.errors import OperationError, StoreError
 from otel_orders.server import operators, otlp, pages, reports
+from otel_orders.server.bearer import BearerToken
 from otel_orders.server.bodies import RETRY_AFTER, Intake
-from otel_orders.server.tokens import bears
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
     from otel_orders.ledger.service import Ledger
 
-OPEN = frozenset({"/healthz", "/readyz"})
-"""Paths that need no token: they say nothing about orders."""
 MAX_LISTED = 1000
 _LIMIT = re.compile("[1-9][0-9]{0,3}")
 
 
-def create_app(ledger: Ledger, token: str | None = None, operator_token: str | None = None) -> ASGIApp:
+def create_app(
+    ledger: Ledger, token: str | None = None, operator_token: str | None = None, intake: Intake | None = None
+) -> ASGIApp:
     """Return the application.
 
     token: what ``Authorization: Bearer`` must hold, None to ask for none.  operator_token: what it must hold to change
-    something; None lets nobody.
+    something; None lets nobody.  intake: where other ways in share it.
     """
     app = Starlette(
         routes=[
@@ -64,7 +64,7 @@ def create_app(ledger: Ledger, token: str | None = None, operator_token: str | N
         },
     )
     app.state.ledger = ledger
-    app.state.intake = Intake()
+    app.state.intake = intake or Intake()
     app.state.operator_token = operator_token
     return app if token is None else BearerToken(app, *filter(None, (token, operator_token)))
 
@@ -134,22 +134,6 @@ def readyz(request: Request) -> Response:
     """GET /readyz: events can be kept."""
     ledger: Ledger = request.app.state.ledger
     return PlainTextResponse("ready\n") if ledger.ready else PlainTextResponse("the writer has stopped\n", 503)
-
-
-class BearerToken:
-    """Asks for one of some bearer tokens (RFC 6750)."""
-
-    def __init__(self, app: ASGIApp, *tokens: str) -> None:
-        self._app = app
-        self._tokens = tokens
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, or answer 401."""
-        if scope["type"] == "http" and scope["path"] not in OPEN and not bears(scope, *self._tokens):
-            answer = JSONResponse({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
-            await answer(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
 
 
 def _refuse(_request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from otel_orders.errors import OperationError
-from otel_orders.server.tokens import bears
+from otel_orders.server.bearer import bears
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from google.protobuf.json_format import MessageToJson
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
@@ -27,6 +27,7 @@ from otel_orders.server.bodies import RETRY_AFTER
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from google.protobuf.message import Message
     from starlette.requests import Request
 
     from otel_orders.ledger.reading import Reading
@@ -40,14 +41,39 @@ CODES = {429: 8, 503: 14}
 INVALID_ARGUMENT = 3
 
 
+class Signal(NamedTuple):
+    """One kind of telemetry.  rejected: the field of partial_success that counts what was refused."""
+
+    decode: Callable[..., Any]
+    read: Callable[[Any, Reading], None]
+    answer: type[Message]
+    rejected: str
+
+    def take(self, body: bytes, into: Reading, *, json: bool = False) -> None:
+        """Read *body*.  Raises EventError where it cannot be decoded at all."""
+        self.read(self.decode(body, into, json=json), into)
+
+    def answered(self, refused: Counter[str]) -> Any:
+        """Return the answer that says what was *refused*, with counts and reasons."""
+        answer: Any = self.answer()
+        if refused:
+            setattr(answer.partial_success, self.rejected, refused.total())
+            answer.partial_success.error_message = ", ".join(f"{count} {why}" for why, count in sorted(refused.items()))
+        return answer
+
+
+LOGS: Final = Signal(ingest.decode_logs, ingest.logs, ExportLogsServiceResponse, "rejected_log_records")
+SPANS: Final = Signal(ingest.decode_spans, ingest.spans, ExportTraceServiceResponse, "rejected_spans")
+
+
 async def logs(request: Request) -> Response:
     """POST /v1/logs."""
-    return await _otlp(request, ingest.decode_logs, ingest.logs, ExportLogsServiceResponse(), "rejected_log_records")
+    return await _otlp(request, LOGS)
 
 
 async def traces(request: Request) -> Response:
     """POST /v1/traces."""
-    return await _otlp(request, ingest.decode_spans, ingest.spans, ExportTraceServiceResponse(), "rejected_spans")
+    return await _otlp(request, SPANS)
 
 
 async def events(request: Request) -> Response:
@@ -60,18 +86,15 @@ async def events(request: Request) -> Response:
     return JSONResponse(told, 422 if refused and not counts else 200)
 
 
-async def _otlp(request: Request, decode: Any, read: Any, answer: Any, rejected_field: str) -> Response:
+async def _otlp(request: Request, signal: Signal) -> Response:
     json = _media_type(request) != PROTOBUF
     try:
         _check_media_type(request)
-        _, refused = await _kept(request, lambda body, into: read(decode(body, into, json=json), into))
+        _, refused = await _kept(request, lambda body, into: signal.take(body, into, json=json))
     except HTTPException as error:
         why = Status(code=CODES.get(error.status_code, INVALID_ARGUMENT), message=error.detail)
         return _encoded(why, json=json, status=error.status_code, headers=error.headers)
-    if refused:
-        setattr(answer.partial_success, rejected_field, refused.total())
-        answer.partial_success.error_message = ", ".join(f"{count} {why}" for why, count in sorted(refused.items()))
-    return _encoded(answer, json=json)
+    return _encoded(signal.answered(refused), json=json)
 
 
 def _media_type(request: Request) -> str:
@@ -84,20 +107,24 @@ def _check_media_type(request: Request) -> None:
 
 
 async def _kept(request: Request, read: Callable[[bytes, Reading], None]) -> tuple[list[str], Counter[str]]:
-    """Keep the events that *read* finds in the body of *request*.
-
-    Returns the results and, with reasons, what was refused.  The body has its share of memory until its events are on
-    disk.  Raises HTTPException where nothing was kept.
-    """
-    ledger: Ledger = request.app.state.ledger
     intake: Intake = request.app.state.intake
-    reading = ledger.new_reading()
     async with intake.body(request) as body:
-        try:
-            await intake.decoded(body, lambda: read(body, reading))
-        except EventError as error:
-            raise HTTPException(400, str(error)) from None
-        results = await _results(ledger, reading)
+        return await kept(request.app.state.ledger, intake, body, read)
+
+
+async def kept(
+    ledger: Ledger, intake: Intake, body: bytes, read: Callable[[bytes, Reading], None]
+) -> tuple[list[str], Counter[str]]:
+    """Keep the events that *read* finds in *body*, which has its share of memory until they are on disk.
+
+    Returns the results and, with reasons, what was refused.  Raises HTTPException where nothing was kept.
+    """
+    reading = ledger.new_reading()
+    try:
+        await intake.decoded(body, lambda: read(body, reading))
+    except EventError as error:
+        raise HTTPException(400, str(error)) from None
+    results = await _results(ledger, reading)
     refused = reading.reasons.copy()
     refused.update(result for result in results if result in REFUSED)
     return results, refused

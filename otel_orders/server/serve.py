@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from contextlib import contextmanager, suppress
@@ -12,9 +13,11 @@ import uvicorn
 from otel_orders.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from starlette.types import ASGIApp
+
+    from otel_orders.server.otlp_grpc import GrpcServer
 
 GRACEFUL = 10
 """Seconds that running requests have to finish after a signal."""
@@ -65,8 +68,37 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Serve *app* until SIGINT or SIGTERM, and let running requests finish."""
+class Server(uvicorn.Server):
+    """Serves HTTP, and gRPC beside it in the same loop; both have begun when *ready* is called, and end together."""
+
+    def __init__(self, config: uvicorn.Config, grpc: GrpcServer | None, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._grpc = grpc
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        if self._grpc is not None:
+            await self._grpc.start()
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._ready()
+        elif self._grpc is not None:  # a signal came already, and shutdown() will not be called
+            await self._grpc.stop()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let running requests finish."""
+        http = super().shutdown(sockets)
+        await (http if self._grpc is None else asyncio.gather(http, self._grpc.stop()))
+
+
+def serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    grpc: GrpcServer | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve *app*, and *grpc*, until SIGINT or SIGTERM, and let running requests finish."""
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -79,4 +111,4 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
         proxy_headers=False,
     )
     with suppress(KeyboardInterrupt):  # uvicorn has stopped, and passes the signal on
-        uvicorn.Server(config).run([listener])
+        Server(config, grpc, ready).run([listener])

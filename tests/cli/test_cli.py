@@ -225,7 +225,7 @@ def test_two_that_start_at_once_on_one_port_are_told_apart(tmp_path: Path) -> No
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environ = os.environ | {"TMPDIR": str(tmp_path)}
-    arguments = [*COMMAND, "dev", "--lifecycle", str(LIFECYCLE), "--port", str(port)]
+    arguments = [*COMMAND, "dev", "--lifecycle", str(LIFECYCLE), "--port", str(port), "--no-grpc"]
     two = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environ) for _ in range(2)]
     try:
         wait_for(lambda: any(one.poll() is not None for one in two))
@@ -259,3 +259,21 @@ def test_postgresql_without_its_driver_says_which_extra_to_install() -> None:
     )
     expected = "otel-orders: --store postgresql://... needs the extra 'postgres': pip install 'otel-orders[postgres]'\n"
     assert (result.returncode, result.stderr) == (2, expected)
+
+
+def test_a_port_for_grpc_that_is_taken_is_one_line_with_the_way_out(tmp_path: Path) -> None:
+    with running(tmp_path) as first:
+        port = first.grpc.rpartition(":")[2]
+        other = (*COMMAND, "dev", "--lifecycle", str(LIFECYCLE), "--port", "0", "--grpc-port", port)
+        ended = subprocess.run(other, capture_output=True, text=True, timeout=30, check=False)
+        assert ended.returncode == 2
+        assert ended.stderr == (
+            f"otel-orders: cannot listen on 127.0.0.1:{port} for gRPC;"
+            " try --grpc-port 0 for a free port, or --no-grpc\n"
+        )
+
+
+def test_without_grpc_there_is_no_port_for_it(tmp_path: Path) -> None:
+    with running(tmp_path, "--no-grpc") as ledger, ledger.client() as client:
+        assert ledger.grpc == ""
+        assert client.get("/readyz").is_success

@@ -24,20 +24,22 @@ STARTING = 30.0
 
 
 class Running:
-    """A started ``otel-orders`` and, once it is up, its base URL."""
+    """A started ``otel-orders`` and, once it is up, its base URL and its endpoint for gRPC."""
 
     def __init__(self, folder: Path, *arguments: str, output: int | None = None, environ: Environ = None) -> None:
         url_file = folder / f"url-{time.monotonic_ns()}"
+        grpc_file = url_file.with_name(url_file.name + "-grpc")
         self.output = folder / "output"
         self.errors = folder / "errors"
         with self.output.open("ab") as to_file, self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [*COMMAND, *arguments, "--port", "0", "--url-file", str(url_file)],
+                [*COMMAND, *arguments, "--port", "0", "--url-file", str(url_file), "--grpc-url-file", str(grpc_file)],
                 stdout=to_file if output is None else output,
                 stderr=errors,
                 env=os.environ | (environ or {}),
             )
         self.url = self._url(url_file)
+        self.grpc = grpc_file.read_text().strip()
 
     def _url(self, url_file: Path) -> str:
         deadline = time.monotonic() + STARTING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_orders import names
-from otel_orders.ledger import follow
+from otel_orders.ledger import follow, follow_pattern
 from otel_orders.ledger.service import Ledger, open_store
 from tests.ledger.senders import ENV, changed
 from tests.ledger.strategies import LIFECYCLE
@@ -37,11 +38,11 @@ def file(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def following(file: Path) -> Iterator[Ledger]:
-    """Follow *file* with a ledger that is kept beside it, in a folder of its own."""
+def following(file: Path, source: str = "") -> Iterator[Ledger]:
+    """Follow *file*, or *source*, with a ledger that is kept beside it, in a folder of its own."""
     kept = file.parent / "ledger"
     kept.mkdir(exist_ok=True)
-    with closing(Ledger(open_store(f"sqlite:///{kept / 'l.db'}"), LIFECYCLE, ENV, [str(file)])) as ledger:
+    with closing(Ledger(open_store(f"sqlite:///{kept / 'l.db'}"), LIFECYCLE, ENV, [source or str(file)])) as ledger:
         yield ledger
 
 
@@ -104,6 +105,34 @@ def test_bad_and_huge_lines_cost_only_themselves(file: Path) -> None:
         assert ledger.story("A-1")
 
 
+def test_a_huge_line_is_one_line_that_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "AT_ONCE", 1000)
+    append(file, "A-1")
+    event = json.dumps(changed("hidden"))
+    with file.open("a") as opened:
+        opened.write("x" * 4321 + event + "\n")
+        opened.write(" " * 3000 + event + "\n")
+    append(file, "A-2")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=2, rejected=2)
+        with file.open("a") as opened:
+            opened.write("x" * 2500)  # its end comes only after a restart
+        wait_for(lambda: counted(ledger) == {"accepted": 2, "rejected": 3})
+    with file.open("a") as opened:
+        opened.write(event + "\n")
+    append(file, "A-3")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=3, rejected=3)
+
+
+def test_bytes_that_are_no_text_and_a_mark_of_their_order_cost_no_neighbour(file: Path) -> None:
+    first, last = (json.dumps(changed(order_id)).encode() for order_id in ("A-1", "A-2"))
+    bad = b'{"event_type":"order.status_changed","order_id":"\xff\xfe","to_status":"INITIATED"}'
+    file.write_bytes(b"\xef\xbb\xbf" + first + b"\r\n" + bad + b"\n\xc3\x28\n\0\n" + last + b"\n")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=2, rejected=3)
+
+
 def test_a_restart_goes_on_where_the_last_commit_was(file: Path) -> None:
     append(file, "A-1")
     with following(file) as ledger:
@@ -152,6 +181,107 @@ def test_a_file_that_was_rotated_while_nobody_followed_is_read_to_its_end(
     append(file, "A-3", "A-4", "A-5")
     with following(file) as ledger:
         wait_until(ledger, accepted=5)
+
+
+@rotations
+def test_a_file_that_was_rotated_several_times_while_nobody_followed_is_read_whole(
+    file: Path, rotate: Callable[[Path], None]
+) -> None:
+    append(file, "A-1")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=1)
+    for place in range(3):
+        append(file, f"B-{place}")
+        if rotate is rename_with_a_date:
+            file.rename(file.with_name(f"orders-2026112{place}.jsonl"))
+        else:
+            for older in (3, 2, 1):  # as logrotate does
+                moved = file.with_name(f"{file.name}.{older}")
+                if moved.exists():
+                    moved.rename(file.with_name(f"{file.name}.{older + 1}"))
+            rotate(file)
+    append(file, "A-2")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=5)
+        append(file, "A-3")
+        wait_until(ledger, accepted=6)
+
+
+def test_files_that_only_look_alike_are_not_read(file: Path) -> None:
+    append(file, "A-1")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=1)
+    rename(file)
+    for name in ("orders.db", "orders.jsonl.bak", "orders.txt", "orders-archive.jsonl", "orders.jsonl.swp"):
+        file.with_name(name).write_text("no json\n")
+    append(file, "A-2")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=2)
+
+
+def test_a_file_that_was_compressed_before_it_was_read_to_its_end_is_left_aside_and_named(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    append(file, "A-1")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=1)
+    append(file, "lost")
+    file.with_name("orders.jsonl.2.gz").write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+    append(file, "B-1")
+    rename(file)  # and rotated once more
+    append(file, "B-2", "B-3")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=4)
+        assert ledger.story("lost") is None
+    assert f"{file} was replaced or truncated" in caplog.text
+    assert "orders.jsonl.2.gz is compressed and not read" in caplog.text
+
+
+def test_a_new_file_with_the_number_of_the_old_one_is_a_new_file(file: Path) -> None:
+    append(file, "A-1", "A-2")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=2)
+        inode = file.stat().st_ino
+    content = "".join(json.dumps(changed(f"B-{place}")) + "\n" for place in range(3))
+    with file.open("r+") as opened:  # the file system gave the number of the deleted file to the new one
+        opened.write(content)
+        opened.truncate()
+    assert file.stat().st_ino == inode
+    with following(file) as ledger:
+        wait_until(ledger, accepted=5)
+
+
+def test_all_files_that_match_a_pattern_are_followed_also_those_that_come_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shops = tmp_path / "shops"
+    (shops / "north").mkdir(parents=True)
+    (shops / "a-folder.jsonl").mkdir()
+    append(shops / "north" / "one.jsonl", "A-1")
+    (shops / "old.jsonl.gz").write_bytes(gzip.compress(b"{}"))
+    with following(shops, f"glob:{shops}/**/*.jsonl*") as ledger:
+        wait_until(ledger, accepted=1)
+        append(shops / "two.jsonl", "A-2")
+        wait_until(ledger, accepted=2)
+        append(shops / "north" / "one.jsonl", "A-3")
+        wait_until(ledger, accepted=3)
+    append(shops / "two.jsonl", "A-4")
+    with following(shops, f"glob:{shops}/**/*.jsonl*") as ledger:
+        wait_until(ledger, accepted=4)
+    assert caplog.text.count("old.jsonl.gz is compressed and not read") == 2
+    assert "a-folder.jsonl, trying on" in caplog.text
+
+
+def test_more_files_than_can_be_followed_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow_pattern, "MAX_FILES", 2)
+    for place in range(4):
+        append(tmp_path / f"{place}.jsonl", f"A-{place}")
+    with following(tmp_path / "0.jsonl", f"glob:{tmp_path}/*.jsonl") as ledger:
+        wait_until(ledger, accepted=2)
+        wait_for(lambda: "over 2 files match" in caplog.text)
 
 
 def test_what_its_writer_adds_to_a_renamed_file_is_still_read(file: Path) -> None:

@@ -1,0 +1,180 @@
+"""Whatever happens to the ledger while events come by every way in: none is lost, and none counts twice.
+
+``FAULT_ROUNDS=100`` (``make faults``) is the full form; without it each fault happens a few times.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.load import Load, accepted
+from tests.integration.processes import COMMAND, LIFECYCLE, Running, running
+from tests.ledger.senders import changed, lines
+from tests.sinks import receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow]
+
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "5"))
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "DEADLINE", 120.0)  # a rotated file is read for seconds before the next one
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    receiver.wait_for(condition)
+
+
+@contextmanager
+def loaded(folder: Path) -> Iterator[Load]:
+    """Send inside the block; then let an undisturbed ledger take what is left, and check all."""
+    load = Load(folder)
+    last: list[Running] = []
+
+    def take_the_rest() -> None:
+        with running(folder, *load.arguments) as ledger:
+            last.append(ledger)
+            load.to(ledger)
+            done.wait()
+            wait_for(lambda: accepted(folder) >= len(load.sent))
+            assert ledger.stop(signal.SIGTERM) == 0
+            assert "Traceback" not in ledger.errors.read_text()
+
+    done = threading.Event()
+    finishing = threading.Thread(target=take_the_rest)
+    with load.running():
+        yield load
+        finishing.start()
+    done.set()
+    finishing.join()
+    assert load.failed > 0  # it was disturbed
+    load.check()
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    with loaded(tmp_path) as load:
+        for kill in range(ROUNDS):
+            with running(tmp_path, *load.arguments) as ledger:
+                load.to(ledger)
+                enough = accepted(tmp_path) + rng.randrange(1, 600)
+                wait_for(lambda: accepted(tmp_path) >= enough)  # noqa: B023 - at once
+                ledger.stop(signal.SIGKILL)
+            if kill % 5 == 1:
+                load.rotate()
+
+
+def test_stopped_by_a_signal_while_requests_are_under_way(tmp_path: Path) -> None:
+    rng = random.Random(12)
+    with loaded(tmp_path) as load:
+        for _ in range(ROUNDS):
+            with running(tmp_path, *load.arguments) as ledger:
+                load.to(ledger)
+                enough = accepted(tmp_path) + rng.randrange(1, 600)
+                wait_for(lambda: accepted(tmp_path) >= enough)  # noqa: B023 - at once
+                began = time.monotonic()
+                assert ledger.stop(signal.SIGTERM) == 0
+                assert time.monotonic() - began < 10
+                assert "Traceback" not in ledger.errors.read_text()
+
+
+def test_out_of_disk_again_and_again(tmp_path: Path) -> None:
+    """The limit of a process's files stands in for a full disk; the store grows in its log until it is reached."""
+    with loaded(tmp_path) as load, running(tmp_path, *load.arguments) as ledger:
+        load.to(ledger)
+        for _ in range(ROUNDS):
+            _, hard = resource.prlimit(ledger.process.pid, resource.RLIMIT_FSIZE)
+            failed = load.failed
+            resource.prlimit(ledger.process.pid, resource.RLIMIT_FSIZE, (8192, hard))
+            wait_for(lambda: load.failed >= failed + 10)  # noqa: B023 - at once
+            resource.prlimit(ledger.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+            enough = accepted(tmp_path) + 300
+            wait_for(lambda: accepted(tmp_path) >= enough)  # noqa: B023 - at once
+        load.to(None)
+        assert ledger.stop(signal.SIGTERM) == 0
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("a small disk of its own needs the right to mount one")
+    try:
+        with running(disk) as ledger, ledger.client() as client:
+            kept: list[str] = []
+            for number in range(100):
+                names_of = [f"A-{number}-{place}" for place in range(100)]
+                body = lines(changed(order_id, note="x" * 200) for order_id in names_of)
+                answer = client.post("/events", content=body)
+                if answer.status_code == 503:
+                    break
+                assert answer.json()["results"] == {"accepted": 100}
+                kept += names_of
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"] == "1"
+            assert client.get("/healthz").is_success
+            assert client.get(f"/orders/{kept[0]}").is_success
+            subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+            assert client.post("/events", content=body).json()["results"] == {"accepted": 100}
+            assert ledger.stop(signal.SIGTERM) == 0
+        with closing(sqlite3.connect(disk / "ledger.db")) as store:
+            found = {order_id for (order_id,) in store.execute("SELECT order_id FROM orders")}
+        assert found == {*kept, *names_of}
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_store_that_another_process_holds(tmp_path: Path) -> None:
+    with loaded(tmp_path) as load, running(tmp_path, *load.arguments) as ledger:
+        load.to(ledger)
+        wait_for(lambda: accepted(tmp_path) > 0)
+        for _ in range(1 + ROUNDS // 20):
+            failed = load.failed
+            with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, timeout=30)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                wait_for(lambda: load.failed > failed)  # noqa: B023 - at once
+                other.execute("ROLLBACK")
+            enough = accepted(tmp_path) + 300
+            wait_for(lambda: accepted(tmp_path) >= enough)  # noqa: B023 - at once
+        load.to(None)
+        assert ledger.stop(signal.SIGTERM) == 0
+
+
+def test_a_store_that_is_read_only_for_a_while(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("a read-only disk of its own needs the right to mount one")
+    try:
+        with loaded(disk) as load:
+            with running(disk, *load.arguments) as ledger:
+                load.to(ledger)
+                wait_for(lambda: accepted(disk) > 300)
+                load.to(None)
+                ledger.stop(signal.SIGKILL)
+            store = ("--store", f"sqlite:///{disk / 'ledger.db'}", "--lifecycle", str(LIFECYCLE))
+            # In a view of its own the ledger sees the disk read-only, so that the senders may go on writing there.
+            view = ("unshare", "--mount", "sh", "-c", f'mount -o remount,ro,bind "{disk}" && exec "$@"', "sh")
+            command = [*view, *COMMAND, "ledger", *store, "--env", "test", "--port", "0"]
+            read_only = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            assert read_only.returncode == 2
+            assert "cannot be used: " in read_only.stderr
+            assert "Traceback" not in read_only.stderr
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
