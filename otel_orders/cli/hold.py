@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from otel_orders.cli.ledger_store import LOCAL, By, LedgerUrl, LifecycleFile, MaybeStore, name_of, operators
-from otel_orders.ledger.dates import FORMS
+from otel_orders.errors import OperationError
+from otel_orders.ledger.dates import FORMS, moment
 
 OrderId = Annotated[str, typer.Argument(metavar="ORDER", help="The order's id.")]
 
@@ -27,10 +29,21 @@ def hold(  # noqa: PLR0917 - typer calls it by name
     It is shown as on hold, and counts as stuck again from then on, if it still waits. Promises to customers go on: a
     hold stops no SLA and no breach. Needs OTEL_ORDERS_LEDGER_OPERATOR_TOKEN, or --store.
     """
+    ends = _moment(until)
     with operators(store, lifecycle, ledger) as allowed:
-        made = allowed.hold(order, until, why, name_of(by))
-    ends = made if isinstance(made, int) else made.until
-    typer.echo(f"{order} is on hold until {datetime.fromtimestamp(ends / 1e9).astimezone().isoformat()}")
+        allowed.hold(order, ends, why, name_of(by))
+    typer.echo(f"{order} is on hold until {ends}")
+
+
+def _moment(until: str) -> str:
+    """Return *until* with an offset from UTC: the ledger may run in another zone than who asks."""
+    try:
+        ends = moment(until, time.time_ns(), 1)
+        return datetime.fromtimestamp(ends // 1_000_000_000).astimezone().isoformat()
+    except ValueError as error:
+        raise OperationError(f"until: {error}") from None
+    except OverflowError:
+        raise OperationError(f"until: {until} is too far away") from None
 
 
 def release(

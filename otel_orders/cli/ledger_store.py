@@ -82,11 +82,10 @@ class Remote:
         self._url = url.rstrip("/")
         self._headers = [(b"authorization", f"Bearer {token}".encode())]
 
-    def hold(self, order_id: str, until: str, why: str, by: str) -> int:
-        """Return until when *order_id* is on hold (unix ns)."""
+    def hold(self, order_id: str, until: str, why: str, by: str) -> None:
+        """Put *order_id* on hold."""
         asked = {"until": until, "why": why, "by": by}
-        told = self._ask("PUT", f"/orders/{quote(order_id, safe='')}/hold", json=asked)
-        return int(told["hold"]["until"])
+        self._ask("PUT", f"/orders/{quote(order_id, safe='')}/hold", json=asked)
 
     def release(self, order_id: str, by: str) -> None:
         """Take *order_id* off its hold."""

@@ -116,8 +116,11 @@ def proved(order: Order, plan: Plan) -> list[Fact]:
 
 def due_at(order: Order, plan: Plan) -> int:
     """Return when a timer of *order* must be looked at next, the one for its removal included (unix ns)."""
-    held_until = order.hold.until if order.hold else 0
-    soonest = min(removed_at(order, plan), model.due_at(order.fold, order.swept_at, plan, held_until))
+    fold = order.fold
+    if fold.status is None or fold.status in plan.terminal:
+        soonest = removed_at(order, plan)
+    else:
+        soonest = model.due_at(fold, order.swept_at, plan, order.hold.until if order.hold else 0)
     for event in order.events:
         if event.kind == FAILED:
             soonest = min(soonest, _forgotten_at(event, plan))

@@ -7,7 +7,7 @@ end with a default, and none may be removed or moved.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,6 +16,8 @@ CHANGED, FAILED, OBSERVED, MESSAGE = range(4)
 
 LATEST = 2**62
 """Unix ns that no event reaches."""
+Moment = Annotated[int, msgspec.Meta(ge=0, lt=LATEST)]
+"""Unix ns; a row that says otherwise has rotted."""
 
 Fact = tuple[str | int, ...]
 """Something that was counted once: a metric's name, its labels and, for a histogram, the value in ms."""
@@ -33,7 +35,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     id: bytes
     kind: int
-    at: int
+    at: Moment
     to: str
     left: str | None
     service: str
@@ -122,13 +124,9 @@ def unpack(row: bytes) -> Order:
 def readable(row: bytes) -> Order | None:
     """Return the order that pack() made *row* of, None where the row has rotted so that nobody can read it."""
     try:
-        order = _decoder.decode(row)
+        return _decoder.decode(row)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    for event in order.events:
-        if not 0 <= event.at < LATEST:
-            return None
-    return order
 
 
 def key(event_id: str) -> bytes:

@@ -45,9 +45,9 @@ def story(order_id: str, order: Order, plan: Plan, now: int) -> dict[str, Any]:
     fold = order.fold
     status = plan.lifecycle.status(fold.status) if fold.status else None
     limit = plan.stuck_after.get(fold.status or "")
-    deadline = fold.entered_at + limit if limit else None
+    held_until = order.hold.until if order.hold else 0
+    deadline = max(fold.entered_at + limit, held_until) if limit else None
     ended = fold.status in plan.terminal
-    held = order.hold is not None and now < order.hold.until
     return {
         names.ORDER_ID: order_id,
         names.PARTNER_ID: fold.partner,
@@ -57,7 +57,7 @@ def story(order_id: str, order: Order, plan: Plan, now: int) -> dict[str, Any]:
         "seconds_in_status": (now - fold.entered_at) / 1e9 if fold.status and not ended else None,
         "ended": ended,
         "stuck_at": deadline if not ended else None,
-        "stuck": deadline is not None and not ended and not held and deadline <= now,
+        "stuck": deadline is not None and not ended and deadline <= now,
         "hold": told_hold(order, now) if not ended else None,
         "promises": _promises(order, plan, now),
         "visits": [msgspec.to_builtins(visit) for visit in visits(order, plan)],

@@ -149,7 +149,7 @@ def test_the_story_says_who_holds_the_order_until_when_and_why(
     keep(store, "1", SUBMITTED)
     hold = operators.hold("1", "3d", "call anna@example.com", "berta")
     told = story("1", unpack(store.state("1") or b""), PLAN, STUCK_AT + HOUR)
-    assert (told["stuck"], told["stuck_at"]) == (False, STUCK_AT)
+    assert (told["stuck"], told["stuck_at"]) == (False, hold.until)
     expected = {"until": hold.until, "why": "call [email]", "by": "berta", "at": clock.now, "lasts": True}
     assert told["hold"] == expected
     later = story("1", unpack(store.state("1") or b""), PLAN, hold.until)
