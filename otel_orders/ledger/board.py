@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from otel_orders import names
+from otel_orders.ledger.flow import beats, read_listening
+from otel_orders.ledger.stages import all_movers, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,9 +82,16 @@ def _stage(status: Status, totals: Mapping[Series, int], oldest: int | None, tol
 def other_lifecycles(store: Store, lifecycle: Lifecycle, now: int) -> list[OtherLifecycle]:
     """Return the services that run another lifecycle at *now* (unix ns), as far as their last heartbeats say."""
     found: dict[str, list[str]] = {}
+    all_seen = store.seen()
     for owner in lifecycle.owners.values():
-        for seen in store.seen():
+        for seen in all_seen:
             alive = seen.service in owner.services and now - seen.at <= max(int(owner.quiet_after), HEARD)
             if alive and seen.lifecycle_hash not in ("", lifecycle.hash):
                 found.setdefault(seen.service, []).append(seen.lifecycle_hash)
     return [OtherLifecycle(service, len(all_), tuple(sorted(set(all_)))) for service, all_ in sorted(found.items())]
+
+
+def quiet_services(store: Store, lifecycle: Lifecycle, now: int) -> dict[str, str]:
+    """Return, in words by service, which were heard before and are silent at *now* (unix ns)."""
+    listening = read_listening(store)
+    return quiet(all_movers(lifecycle), beats(store.moments()), now, now if listening is None else listening.since)

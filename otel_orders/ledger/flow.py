@@ -78,6 +78,11 @@ def read_listening(store: Store) -> Listening | None:
     return None if kept is None else Listening(*msgspec.json.decode(kept, type=tuple[int, int]))
 
 
+def beats(moments: Mapping[Series, int]) -> Beats:
+    """Return when each service and role was last heard."""
+    return {(str(key[1]), str(key[2])): at for key, at in moments.items() if key[0] == BEAT}
+
+
 class Flow(NamedTuple):
     """All that stages are judged by, as of one moment.  listening: unix ns."""
 
@@ -94,7 +99,7 @@ class Flow(NamedTuple):
     @property
     def beats(self) -> Beats:
         """When each service and role was last heard."""
-        return {(str(key[1]), str(key[2])): at for key, at in self.moments.items() if key[0] == BEAT}
+        return beats(self.moments)
 
     def look(self, status: Status) -> Look:
         """Return what is known of one stage."""

@@ -21,6 +21,7 @@ import msgspec
 from otel_orders import names
 from otel_orders.errors import ConfigurationError
 from otel_orders.ledger import queues
+from otel_orders.ledger.passing import DELIVERED
 from otel_orders.ledger.words import span
 
 if TYPE_CHECKING:
@@ -153,12 +154,13 @@ class Probe:
         if not answers:
             return
         before = queues.decode(self._store.items(queues.FACTS).values(), now)
+        moments = self._store.moments()
         until = now + int(max(3 * self._asked.every, 2 * PROBE_WITHIN) * 1e9)
         with self._store.transaction() as tx:
             for queue, answer in answers.items():
                 fact = queues.seen(queue, answer, now, until, before.get(queue))
                 tx.put(queues.FACTS + queue, queues.encode(fact))
-                gone = queues.gone_before(fact, before.get(queue))
+                gone = queues.gone_before(fact, before.get(queue), moments.get((DELIVERED, queue)))
                 if gone is not None and (count := tx.forget_messages(queue, gone)):
                     tx.add({(names.MESSAGES_GONE, queue): count})
 

@@ -28,11 +28,13 @@ DELIVERY: Final = "delivery"
 SECOND: Final = 1_000_000_000
 SLACK: Final = 10 * SECOND
 """How old statistics may be (RabbitMQ gathers them every 5 s), and how far a publisher's clock may be behind."""
+SETTLED_WITHIN: Final = 35 * 60 * SECOND
+"""How long a message stays with one consumer: RabbitMQ closes the channel of one that takes over 30 min to settle."""
 FUTURE: Final = 600 * SECOND
 """A timestamp further ahead than this is none: some publishers write milliseconds there."""
 COLUMNS: Final = (
     *("messages_ready", "messages_unacknowledged", "consumers", "head_message_timestamp", "idle_since"),
-    *("arguments.x-message-ttl", "effective_policy_definition.message-ttl"),
+    *("arguments.x-message-ttl", "arguments.x-max-priority", "effective_policy_definition.message-ttl"),
     *("message_stats.publish", "message_stats.deliver_get", "message_stats.ack"),
 )
 """What a probe asks for; nothing of it costs the broker a look at a message."""
@@ -43,7 +45,7 @@ class QueueFact(msgspec.Struct, frozen=True, omit_defaults=True):
 
     at: when; until: for how long it is to be believed; head_at: when the first message was published; active_at: when
     anything last came or went; all in unix ns.  moved: how many messages ever came, went and were acknowledged.  ttl:
-    ns.  None: not told.
+    ns.  priorities: whether a message may overtake another.  None: not told.
     """
 
     queue: str
@@ -57,6 +59,7 @@ class QueueFact(msgspec.Struct, frozen=True, omit_defaults=True):
     active_at: int | None = None
     moved: int | None = None
     ttl: int | None = None
+    priorities: bool = False
 
     @property
     def held(self) -> int | None:
@@ -99,21 +102,26 @@ def seen(queue: str, answer: Mapping[str, Any] | None, at: int, until: int, befo
         active_at=_active_at(answer.get("idle_since"), moved, at, before),
         moved=moved,
         ttl=_ttl(answer),
+        priorities=bool(_part(answer, "arguments").get("x-max-priority")),
     )
 
 
-def gone_before(fact: QueueFact, before: QueueFact | None) -> int | None:
+def gone_before(fact: QueueFact, before: QueueFact | None, delivered: int | None = None) -> int | None:
     """Return when a message must have been published (unix ns) to be in the queue no more, None where that is unknown.
 
-    One look is not enough: its numbers may be older than the message.  before: what the probe before saw.
+    One look is not enough: its numbers may be older than the message.  before: what the probe before saw.  delivered:
+    when the message that was delivered last was published; one that is much older was delivered too, and settled since.
     """
     if before is None or fact.at < before.at + SECOND:
         return None
+    found = []
     if fact.held == 0 and before.held == 0:
-        return before.at - SLACK
+        found.append(before.at - SLACK)
     if fact.ttl is not None and fact.unacked == 0 and before.unacked == 0:  # one that was delivered expires no more
-        return before.at - fact.ttl - SLACK
-    return None
+        found.append(before.at - fact.ttl - SLACK)
+    if delivered is not None and not fact.priorities:
+        found.append(delivered - SETTLED_WITHIN)
+    return max(found, default=None)
 
 
 def oldest(fact: QueueFact | None, waiting: MessageNote | None, delivered: int | None) -> Oldest | None:
@@ -150,7 +158,7 @@ def _held_in_words(fact: QueueFact) -> str:
         return "is there"
     if not fact.held:
         return "is empty"
-    return f"holds {fact.held}" + (f" ({fact.unacked} of them delivered)" if fact.unacked else "")
+    return f"holds {fact.held}" + (f" ({fact.unacked} delivered)" if fact.unacked else "")
 
 
 def encode(fact: QueueFact) -> str:
@@ -186,11 +194,14 @@ def _active_at(idle_since: object, moved: int | None, at: int, before: QueueFact
 def _ttl(answer: Mapping[str, Any]) -> int | None:
     """Return the shortest time to live (ns) that the queue's arguments and its policy give."""
     limits = (
-        _count(found.get(name))
+        _count(_part(answer, part).get(name))
         for part, name in (("arguments", "x-message-ttl"), ("effective_policy_definition", "message-ttl"))
-        if isinstance(found := answer.get(part), dict)
     )
     return min((limit * SECOND // 1000 for limit in limits if limit is not None), default=None)
+
+
+def _part(answer: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return part if isinstance(part := answer.get(name), dict) else {}
 
 
 def _count(value: object) -> int | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_orders import names
 from otel_orders.errors import ConfigurationError, MissingExtraError
-from otel_orders.ledger.board import OtherLifecycle, Stage, board, other_lifecycles
+from otel_orders.ledger.board import OtherLifecycle, Stage, board, other_lifecycles, quiet_services
 from otel_orders.ledger.figures import report
 from otel_orders.ledger.follow import Follower
 from otel_orders.ledger.follow_pattern import PatternFollower
@@ -145,6 +145,10 @@ class Ledger:
     def other_lifecycles(self) -> list[OtherLifecycle]:
         """Return which services run another version of the lifecycle."""
         return other_lifecycles(self._store, self.lifecycle, time.time_ns())
+
+    def quiet_services(self) -> dict[str, str]:
+        """Return, in words by service, which were heard before and are silent now."""
+        return quiet_services(self._store, self.lifecycle, time.time_ns())
 
     def longest_waiting(self, status: str, limit: int) -> list[Waiting]:
         """Return the orders that wait longest in *status*."""

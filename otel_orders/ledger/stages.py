@@ -116,9 +116,15 @@ def movers(status: Status, lifecycle: Lifecycle) -> tuple[Mover, ...]:
     return tuple(Mover(service, int(owner.quiet_after)) for service in services)
 
 
+def all_movers(lifecycle: Lifecycle) -> tuple[Mover, ...]:
+    """Return all services that send heartbeats."""
+    owners = [owner for owner in lifecycle.owners.values() if owner.heartbeat]
+    return tuple(Mover(service, int(owner.quiet_after)) for owner in owners for service in owner.services)
+
+
 def judge(look: Look, habit: Habit, moving: tuple[Mover, ...], beats: Beats, before: Verdict) -> Judged:
     """Return the verdict on the stage after *before*, and why."""
-    silent = quiet(moving, beats, look, before)
+    silent = quiet(moving, beats, look.at, look.listening, blind=before.state == BLIND)
     if _is_blind(look, moving, silent, before):
         return Judged(_next(BLIND, look.at, before), _said(*silent.values(), _last(look), *look.queues))
     limit = _limit(look, habit)
@@ -133,34 +139,37 @@ def judge(look: Look, habit: Habit, moving: tuple[Mover, ...], beats: Beats, bef
     return Judged(verdict, _said(_last(look), *lull, *look.queues))
 
 
-def quiet(moving: tuple[Mover, ...], beats: Beats, look: Look, before: Verdict) -> dict[str, str]:
-    """Return, in words by service, which of *moving* were heard before and are silent now, in one of their roles."""
+def quiet(moving: tuple[Mover, ...], beats: Beats, at: int, listening: int, *, blind: bool = False) -> dict[str, str]:
+    """Return, in words by service, which of *moving* were heard before and are silent now, in one of their roles.
+
+    at: now.  listening: since when we hear.  blind: they were silent; to be alive again, they must be heard well before
+    they would be quiet.
+    """
     found: dict[str, str] = {}
     for mover in moving:
-        limit = _quiet_after(mover, before)
-        heard = {role: at for (service, role), at in beats.items() if service == mover.service}
-        alive = any(look.at - at <= limit for at in heard.values())
+        limit = _quiet_after(mover, blind=blind)
+        heard = {role: last for (service, role), last in beats.items() if service == mover.service}
+        alive = any(at - last <= limit for last in heard.values())
         silent = {
-            role: at
-            for role, at in heard.items()
-            if look.at - max(at, look.listening) > limit and not (alive and look.at - at > FORGOTTEN)
+            role: last
+            for role, last in heard.items()
+            if at - max(last, listening) > limit and not (alive and at - last > FORGOTTEN)
         }
         if silent:
-            role, at = max(silent.items(), key=lambda one: one[1])
+            role, last = max(silent.items(), key=lambda one: one[1])
             who = f"{mover.service} ({role})" if role else mover.service
-            found[mover.service] = f"{who} has been quiet for {span_of(look.at - at)}"
+            found[mover.service] = f"{who} has been quiet for {span_of(at - last)}"
     return found
 
 
-def _quiet_after(mover: Mover, before: Verdict) -> int:
-    """Return after which silence (ns) *mover* is quiet; to be alive again, it must be heard well before that."""
-    return mover.quiet_after // 2 if before.state == BLIND else mover.quiet_after
+def _quiet_after(mover: Mover, *, blind: bool) -> int:
+    return mover.quiet_after // 2 if blind else mover.quiet_after
 
 
 def _is_blind(look: Look, moving: tuple[Mover, ...], silent: Mapping[str, str], before: Verdict) -> bool:
     if not silent or look.deserted:
         return False
-    limit = min(_quiet_after(mover, before) for mover in moving)
+    limit = min(_quiet_after(mover, blind=before.state == BLIND) for mover in moving)
     if look.left_at is not None and look.at - look.left_at <= limit:
         return False  # its events are heard, whatever became of its heartbeats
     return all(mover.service in silent for mover in moving)

@@ -73,17 +73,19 @@ def board(request: Request) -> Response:
     """GET /statuses (a page at /): how many orders wait where."""
     ledger: Ledger = request.app.state.ledger
     if request.url.path == "/" or pages.wants_page(request):
-        return pages.board_page(ledger.board(), ledger.other_lifecycles(), ledger.env)
+        odd = [*ledger.quiet_services().values()], ledger.other_lifecycles()
+        return pages.board_page(ledger.board(), *odd, ledger.env)
     return JSONResponse({"statuses": msgspec.to_builtins(ledger.board())})
 
 
 def stages(request: Request) -> Response:
-    """GET /stages: whether each stage is flowing, stalled or blind, since when (unix ns), and why."""
+    """GET /stages: whether each stage is flowing, stalled or blind, since when (unix ns), and why; who is quiet."""
     ledger: Ledger = request.app.state.ledger
     shown = [stage for stage in ledger.board() if not stage.terminal]
     fields = ("status", "owner", "state", "since", "evidence", "orders", "stuck")
     told = [{field: getattr(stage, field) for field in fields} for stage in shown]
-    return JSONResponse({"stages": told, "other_lifecycles": msgspec.to_builtins(ledger.other_lifecycles())})
+    others = msgspec.to_builtins(ledger.other_lifecycles())
+    return JSONResponse({"stages": told, "quiet_services": ledger.quiet_services(), "other_lifecycles": others})
 
 
 def find(request: Request) -> Response:

@@ -39,9 +39,9 @@ def wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
-def board_page(stages: Sequence[Stage], others: Sequence[OtherLifecycle], env: str) -> Response:
-    """Return the board.  others: services that run another lifecycle."""
-    return _page("board.html", stages=stages, others=others, env=env, now=time.time_ns())
+def board_page(stages: Sequence[Stage], quiet: Sequence[str], others: Sequence[OtherLifecycle], env: str) -> Response:
+    """Return the board.  quiet: sentences about services that are not heard.  others: that run another lifecycle."""
+    return _page("board.html", stages=stages, quiet=quiet, others=others, env=env, now=time.time_ns())
 
 
 def status_page(stage: str, orders: Sequence[Waiting], env: str) -> Response:

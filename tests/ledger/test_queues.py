@@ -100,6 +100,18 @@ def test_a_message_is_gone_when_two_looks_say_so(before: QueueFact | None, now: 
     assert queues.gone_before(now, before) == (None if gone is None else gone - slack)
 
 
+def test_a_message_is_gone_too_when_much_younger_ones_were_delivered_unless_they_may_overtake() -> None:
+    before, now = fact(START - MINUTE, ready=9, unacked=1), fact(ready=9, unacked=1)
+    assert queues.gone_before(now, before, START) == START - queues.SETTLED_WITHIN
+    assert queues.gone_before(fact(ready=9, unacked=1, priorities=True), before, START) is None
+    assert queues.gone_before(fact(**EMPTY), fact(START - MINUTE, **EMPTY), START - HOUR) == START - MINUTE - SLACK
+
+
+def test_a_queue_with_priorities_is_known() -> None:
+    assert read({"arguments": {"x-max-priority": 5}}).priorities
+    assert not read({"arguments": {}}).priorities
+
+
 @pytest.mark.parametrize(
     ("seen", "waiting", "delivered", "expected"),
     [
@@ -123,7 +135,7 @@ def test_the_oldest_message_is_known_from_the_best_source_or_not_at_all(
 @pytest.mark.parametrize(
     ("seen", "found", "words"),
     [
-        (fact(ready=30, unacked=1, consumers=0), None, "holds 31 (1 of them delivered), no consumer"),
+        (fact(ready=30, unacked=1, consumers=0), None, "holds 31 (1 delivered), no consumer"),
         (fact(ready=3, unacked=0, consumers=2), NOTE, "holds 3, 2 consumers, its oldest message waits for 1 h"),
         (fact(ready=0, unacked=0, consumers=1), None, "is empty, 1 consumer"),
         (fact(exists=False), None, "does not exist"),

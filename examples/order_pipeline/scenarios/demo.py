@@ -149,7 +149,8 @@ def show(console: Console, sent: Sent, seen: Seen) -> None:
     console.print()
     stuck = seen.stories[sent.lost]
     console.print(screen.story_table("The stuck one", stuck, now))
-    console.print(f"The order, the stage or the telemetry? {stuck.status} is {stuck.stage}: {stuck.evidence}.")
+    answer = f"The order, the stage or the telemetry? {stuck.status} is {stuck.stage}: {stuck.evidence}."
+    console.print(answer, highlight=False, soft_wrap=True)
     slow, usual = (screen.duration(pricing_seconds(told)) for told in (seen.stories[sent.slow], good))
     console.print(f"The slow one: order {sent.slow} took {slow} to price, the good one {usual}.")
 

@@ -92,6 +92,16 @@ def test_a_flowing_stage_says_that_it_is_this_order(tmp_path: Path) -> None:
         assert "The stage is flowing, so it is this order: an order left INITIATED" in page
 
 
+def test_a_service_that_died_is_shown_even_if_it_moves_nothing(tmp_path: Path) -> None:
+    with hasty(tmp_path) as client:
+        post(client, beat("mes-api"), beat("crm-api"))
+        wait_for(lambda: client.get("/stages").json()["quiet_services"])
+        quiet = client.get("/stages").json()["quiet_services"]
+        assert list(quiet) == ["mes-api"]  # the CRM may be silent for two minutes
+        assert quiet["mes-api"].startswith("mes-api has been quiet for ")
+        assert "mes-api has been quiet for " in client.get("/", headers=HTML).text
+
+
 def test_a_service_that_runs_another_lifecycle_is_shown(tmp_path: Path) -> None:
     with hasty(tmp_path) as client:
         assert "another lifecycle" not in client.get("/", headers=HTML).text
