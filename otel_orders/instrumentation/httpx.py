@@ -3,7 +3,7 @@
 A span ends with the response's body, not with its headers, and so does the time that is counted.  Every host gets the
 trace context, unless it is on the list of those that do not; baggage and the order go to internal hosts only: loopback
 and private addresses, names of a single label, and those that instrument() was told.  A host on the list for pseudonyms
-gets the order under a name that only we can resolve.  The application's request is never changed, so that a redirect
+gets the order under a name that only we can resolve.  A proxy that reads along narrows what its hosts are told.  The application's request is never changed, so that a redirect
 takes nothing of ours to another host.
 
 What is traced is what httpx's own transports send.  A transport of an application's own, or of a library, is traced
@@ -28,7 +28,7 @@ from otel_orders.instrumentation.httpx_call import FAULT, Call, public_url, with
 from otel_orders.instrumentation.httpx_sends import counting, counting_async, one_request
 from otel_orders.instrumentation.patching import Patches
 from otel_orders.instrumentation.spans import guarded
-from otel_orders.settings import HttpSettings, read_http_settings
+from otel_orders.settings import HttpSettings, checked_hosts, read_http_settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -55,7 +55,8 @@ def instrument(internal_hosts: tuple[str, ...] = (), settings: HttpSettings | No
     settings: what is read from the environment by default.  Raises ConfigurationError where that cannot be read.
     """
     read = settings or read_http_settings()
-    _Active.hosts = Hosts.of(read, (*internal_hosts, *read.internal_hosts))
+    internal = checked_hosts("internal_hosts", internal_hosts) + read.internal_hosts
+    _Active.hosts = Hosts.of(read, internal)
     _Active.excluded = re.compile("|".join(read.excluded_urls)) if read.excluded_urls else None
     _patches.apply(
         (
@@ -116,4 +117,5 @@ def _started(transport: Any, args: Args, kwargs: Kwargs) -> Call | httpx.Request
 def _begun(transport: Any, request: httpx.Request) -> Call | httpx.Request:
     if _Active.excluded is None or not _Active.excluded.search(str(request.url)):
         return Call(request, transport, _Active.hosts)
-    return with_headers(request, headers_for(request, trace.get_current_span(), _Active.hosts, renewed=False))
+    span = trace.get_current_span()
+    return with_headers(request, headers_for(request, span, _Active.hosts, transport, renewed=False))

@@ -71,7 +71,7 @@ class Call(Outbound):
         super().__init__(FAULT, theirs or self._opened(name, url, attributes), adopted=theirs is not None)
         self._complete(request)
         renewed = self.adopted or injected_unsampled("httpx", request.headers.get(TRACEPARENT))
-        self.request = with_headers(request, headers_for(request, self.span, hosts, renewed=renewed))
+        self.request = with_headers(request, headers_for(request, self.span, hosts, transport, renewed=renewed))
         if getattr(getattr(transport, "_pool", None), "_retries", 0):
             self.request.extensions = _with_trace(request.extensions, self.span, transport)
 
