@@ -45,8 +45,8 @@ from otel_orders.instrumentation.amqp import (
 )
 from otel_orders.instrumentation.coexistence import official, official_span
 from otel_orders.instrumentation.patching import Patches
-from otel_orders.instrumentation.processing import Processing, end_dropped
-from otel_orders.instrumentation.spans import guarded
+from otel_orders.instrumentation.processing import Processing
+from otel_orders.instrumentation.spans import end_dropped, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -34,8 +34,7 @@ from otel_orders.instrumentation.pika_channel import (
     process,
     wrappers,
 )
-from otel_orders.instrumentation.processing import Processing, end_dropped
-from otel_orders.instrumentation.spans import guarded
+from otel_orders.instrumentation.spans import end_dropped, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from otel_orders.instrumentation.pika_channel import Args, Kwargs, Wrapped
+    from otel_orders.instrumentation.processing import Processing
 
     Delivery = tuple[Any, Any, Any]
     """method, properties and body; None three times where there is no message."""

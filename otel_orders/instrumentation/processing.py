@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from opentelemetry import trace
@@ -23,7 +21,7 @@ from otel_orders.instrumentation.delivery import DEATHS_HEADER, DELIVERY_COUNT_H
 from otel_orders.instrumentation.headers import arrival
 from otel_orders.instrumentation.semconv import PROCESS
 from otel_orders.instrumentation.settling import NO_ACK, UNSETTLED, Waiting
-from otel_orders.instrumentation.spans import OpenSpan, error_type, guarded, start_span
+from otel_orders.instrumentation.spans import OpenSpan, end_dropped, end_later, error_type, guarded, start_span
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -112,9 +110,11 @@ class Processing(OpenSpan):
         if self._settled or self._error is not None:
             self.end(self._error, at=self._left_at)
 
-    def _leave(self) -> None:
+    def _leave(self) -> int:
+        """Note that the work is done; returns when it was (unix ns)."""
         if self._left_at is None:
             self._left_at, self._seconds = time.time_ns(), time.perf_counter() - self._began
+        return self._left_at
 
     def describe(self, error: BaseException | None) -> None:
         """Put on the span, and into the metrics, how the work and the message ended."""
@@ -137,16 +137,13 @@ class Processing(OpenSpan):
             held -= 1
             if not held and self._left_at is None:
                 self._scope.close()
-                self._leave()
                 if self._settled:
-                    _dropped.append(self)
+                    end_later(self, self._leave())
+                else:
+                    self._leave()
 
         for part in parts:
             weakref.finalize(part, dropped).atexit = False
-
-    def end_dropped(self) -> None:
-        """End after the application let go of the message."""
-        self.end(self._error, at=self._left_at)
 
     def __enter__(self) -> Self:
         return self
@@ -159,17 +156,3 @@ def _surroundings() -> tuple[Link, ...]:
     """Return the link to the span, of the application's own, that asks for a message; none where there is none."""
     outside = trace.get_current_span().get_span_context()
     return (Link(outside),) if outside.is_valid else ()
-
-
-_dropped: deque[Processing] = deque()
-"""What the application let go of and no one has ended yet."""
-
-
-def end_dropped() -> None:
-    """End the processing of messages that the application has let go of.  Never raises.
-
-    A finalizer must not do it itself: it may run in the middle of a span processor that holds its lock.
-    """
-    while _dropped:
-        with suppress(IndexError):  # another thread was faster
-            _dropped.popleft().end_dropped()

@@ -7,6 +7,8 @@ clients.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import msgspec
@@ -70,6 +72,7 @@ class OpenSpan:
     """
 
     def __init__(self, source: str, span: Span, *, adopted: bool = False) -> None:
+        end_dropped()
         self.span = span
         self._source = source
         self.adopted = adopted
@@ -92,6 +95,27 @@ class OpenSpan:
             fail(self.span, error)
         elif self.span.is_recording():  # the error itself is for its owner to put there
             self.span.set_attribute(ERROR_TYPE, error_type(error))
+
+
+_dropped: deque[tuple[OpenSpan, int]] = deque()
+"""What the application let go of, and when; no one has ended it yet."""
+
+
+def end_later(span: OpenSpan, at: int) -> None:
+    """Have *span* end, as of *at* (unix ns), when the next one of ours begins, or with the program.  Never raises.
+
+    For finalizers and generators that are closed, which must not do it themselves: the garbage collector may run them
+    in the middle of a span processor that holds its lock.
+    """
+    _dropped.append((span, at))
+
+
+def end_dropped() -> None:
+    """End what end_later() was told.  Never raises."""
+    while _dropped:
+        with suppress(IndexError):  # another thread was faster
+            span, at = _dropped.popleft()
+            span.end(at=at)
 
 
 class Outbound(OpenSpan):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry.context import get_current, set_value
 
 from otel_orders.context import Order, bound, current_order
-from otel_orders.instrumentation.spans import OpenSpan, Scope, guarded
+from otel_orders.instrumentation.spans import OpenSpan, Scope, end_dropped, end_later, guarded
 
 if TYPE_CHECKING:
     from tests.instrumentation.conftest import Faults, Spans
@@ -94,3 +95,20 @@ def test_a_guarded_step_returns_what_it_has_or_none(faults: Faults) -> None:
     assert faults.counted == set()
     assert guarded("test", int, "seven") is None
     faults.expected = {"test"}
+
+
+def test_what_a_finalizer_lets_go_of_ends_when_the_next_span_begins_and_as_of_then(spans: Spans) -> None:
+    dropped = OpenSpan("test", spans.tracer.start_span("dropped"))
+    let_go_at = time.time_ns()
+    end_later(dropped, let_go_at)
+    assert not spans.of("dropped")
+    OpenSpan("test", spans.tracer.start_span("next"))
+    assert spans.one("dropped").end_time == let_go_at
+
+
+def test_what_was_ended_meanwhile_is_not_ended_again(spans: Spans) -> None:
+    dropped = OpenSpan("test", spans.tracer.start_span("dropped"))
+    end_later(dropped, 1)
+    dropped.end()
+    end_dropped()
+    assert spans.one("dropped").end_time != 1
