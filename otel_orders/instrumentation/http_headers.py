@@ -85,7 +85,7 @@ def readers(url: httpx.URL, transport: Any) -> tuple[str, ...]:
 def headers_for(
     request: httpx.Request, span: Span, hosts: Hosts, transport: Any, *, renewed: bool
 ) -> list[tuple[bytes, bytes]]:
-    """Return the headers that *request* is sent with: its own, none of which is replaced, and what its readers are told.
+    """Return the headers that *request* is sent with: its own, none replaced, and what its readers are told.
 
     transport: that sends it.  renewed: whether another instrumentor has added its own already, to any host, so that
     they are put right.

@@ -3,8 +3,9 @@
 A span ends with the response's body, not with its headers, and so does the time that is counted.  Every host gets the
 trace context, unless it is on the list of those that do not; baggage and the order go to internal hosts only: loopback
 and private addresses, names of a single label, and those that instrument() was told.  A host on the list for pseudonyms
-gets the order under a name that only we can resolve.  A proxy that reads along narrows what its hosts are told.  The application's request is never changed, so that a redirect
-takes nothing of ours to another host.
+gets the order under a name that only we can resolve.  A proxy that can read a request is one more host that is told,
+and the one that may know least decides.  The application's request is never changed, so that a redirect takes nothing
+of ours to another host.
 
 What is traced is what httpx's own transports send.  A transport of an application's own, or of a library, is traced
 where it sends through one of them, each time that it does; ASGITransport, WSGITransport and MockTransport send nothing.
@@ -15,6 +16,8 @@ its span, which it then ends with the headers.
 
 from __future__ import annotations
 
+import atexit
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +27,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 
 from otel_orders.instrumentation.http_headers import Hosts, headers_for
-from otel_orders.instrumentation.httpx_call import FAULT, Call, public_url, with_headers
+from otel_orders.instrumentation.httpx_call import FAULT, Call, end_open, forget_open, public_url, with_headers
 from otel_orders.instrumentation.httpx_sends import counting, counting_async, one_request
 from otel_orders.instrumentation.patching import Patches
 from otel_orders.instrumentation.spans import guarded
@@ -44,6 +47,7 @@ _patches = Patches()
 class _Active:
     """What instrument() was told last."""
 
+    fork_hook = False
     hosts = Hosts()
     excluded: re.Pattern[str] | None = None
 
@@ -58,6 +62,7 @@ def instrument(internal_hosts: tuple[str, ...] = (), settings: HttpSettings | No
     internal = checked_hosts("internal_hosts", internal_hosts) + read.internal_hosts
     _Active.hosts = Hosts.of(read, internal)
     _Active.excluded = re.compile("|".join(read.excluded_urls)) if read.excluded_urls else None
+    _hook_ends()
     _patches.apply(
         (
             (httpx.Client, "send", counting),
@@ -68,9 +73,20 @@ def instrument(internal_hosts: tuple[str, ...] = (), settings: HttpSettings | No
     )
 
 
+def _hook_ends() -> None:
+    """Be told of the program's end and of forks, from the first instrument() on: Python cannot take the latter back."""
+    atexit.unregister(end_open)
+    atexit.register(end_open)
+    if not _Active.fork_hook:
+        _Active.fork_hook = True
+        os.register_at_fork(after_in_child=forget_open)
+
+
 def uninstrument() -> None:
-    """Put httpx's own methods back."""
+    """Put httpx's own methods back, and end what nobody has read or closed."""
     _patches.restore()
+    atexit.unregister(end_open)
+    end_open()
 
 
 class HttpxInstrumentor(BaseInstrumentor):  # type: ignore[misc]

@@ -7,6 +7,8 @@ clients.
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -29,6 +31,9 @@ R = TypeVar("R")
 
 tracer = trace.get_tracer("otel_orders")
 """One for all instrumentation, read at each use, so that a test can put its own in place."""
+
+MAX_CONTEXTS = 100
+"""How many exceptions are looked through, each raised while the one before was handled."""
 
 _PLACE = create_key("otel-orders-place")
 
@@ -87,6 +92,13 @@ class OpenSpan:
         if not self.adopted:
             guarded(self._source, self.span.end, at)
 
+    def end_safely(self, error: BaseException | None = None) -> None:
+        """End the span where application code runs, whatever runs it: later, if that may be the garbage collector."""
+        if _is_closing(error or sys.exception()):
+            end_later(self, time.time_ns())
+        else:
+            self.end(error)
+
     def describe(self, error: BaseException | None) -> None:
         """Put on the span what is known at its end."""
         if error is None or isinstance(error, GeneratorExit):
@@ -95,6 +107,18 @@ class OpenSpan:
             fail(self.span, error)
         elif self.span.is_recording():  # the error itself is for its owner to put there
             self.span.set_attribute(ERROR_TYPE, error_type(error))
+
+
+def _is_closing(error: BaseException | None) -> bool:
+    """Return whether a generator or a coroutine is being closed: the garbage collector does that anywhere.
+
+    error: what it is left by, which may have been raised on the way out.
+    """
+    for _ in range(MAX_CONTEXTS):
+        if error is None or isinstance(error, GeneratorExit):
+            break
+        error = error.__context__
+    return isinstance(error, GeneratorExit)
 
 
 _dropped: deque[tuple[OpenSpan, int]] = deque()
@@ -131,7 +155,7 @@ class Outbound(OpenSpan):
         if get_current() is self._inside:  # no token: a coroutine may be closed in another context
             attach(self._before)
         if error is not None:
-            self.end(error)
+            self.end_safely(error)
 
 
 class _Place(msgspec.Struct):
