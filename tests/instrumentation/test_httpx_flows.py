@@ -353,7 +353,7 @@ def test_what_is_still_unread_ends_when_the_instrumentation_does(url: str, spans
 
 
 UNREAD_AT_THE_END = """
-import os, sys, httpx
+import gc, os, sys, httpx
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
@@ -368,6 +368,7 @@ instrumentation.instrument()
 client = httpx.Client(trust_env=False)
 responses = [client.send(client.build_request("GET", sys.argv[1]), stream=True) for _ in range(2)]
 del responses[0]
+gc.collect()
 if child := os.fork():
     os.waitpid(child, 0)
 """
