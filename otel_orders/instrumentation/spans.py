@@ -7,6 +7,8 @@ clients.
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -64,8 +66,24 @@ def error_type(error: BaseException) -> str:
     return "cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__qualname__
 
 
+class _Process:
+    """here: this process, as its spans know it; None before the first.  A fork's child is another."""
+
+    here: object | None = None
+    hooked = False
+
+
+def _enter_process() -> object:
+    """Return what stands for this process, and be told of forks from now on: Python cannot take such a hook back."""
+    if not _Process.hooked:
+        _Process.hooked = True
+        os.register_at_fork(after_in_child=_enter_process)
+    _Process.here = object()
+    return _Process.here
+
+
 class OpenSpan:
-    """A span that is ended once, by whoever comes first.
+    """A span that is ended once, by whoever comes first, and not in a child of the process that began it.
 
     source: under which faults are counted.  adopted: whether another instrumentation made the span and ends it; what
     is known is put on it all the same.
@@ -73,6 +91,7 @@ class OpenSpan:
 
     def __init__(self, source: str, span: Span, *, adopted: bool = False) -> None:
         end_dropped()
+        self._process = _Process.here or _enter_process()
         self.span = span
         self._source = source
         self.adopted = adopted
@@ -80,7 +99,7 @@ class OpenSpan:
 
     def end(self, error: BaseException | None = None, at: int | None = None) -> None:
         """End the span, because of *error* if there is one.  at: unix ns, None for now.  Never raises."""
-        if self.ended:
+        if self.ended or self._process is not _Process.here:
             return
         self.ended = True
         guarded(self._source, self.describe, error)
@@ -119,7 +138,10 @@ def end_dropped() -> None:
 
 
 class Outbound(OpenSpan):
-    """The span of something that is sent: current inside the block, and ended by an error that leaves it."""
+    """The span of something that is sent: current inside the block, and ended by an error that leaves it.
+
+    A coroutine that is closed ends it too, if a little later: it may be the garbage collector that closes.
+    """
 
     def __enter__(self) -> Self:
         self._before = get_current()
@@ -130,7 +152,9 @@ class Outbound(OpenSpan):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if get_current() is self._inside:  # no token: a coroutine may be closed in another context
             attach(self._before)
-        if error is not None:
+        if isinstance(error, GeneratorExit):
+            end_later(self, time.time_ns())
+        elif error is not None:
             self.end(error)
 
 
