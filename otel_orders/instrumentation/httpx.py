@@ -17,7 +17,6 @@ its span, which it then ends with the headers.
 from __future__ import annotations
 
 import atexit
-import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 
 from otel_orders.instrumentation.http_headers import Hosts, headers_for
-from otel_orders.instrumentation.httpx_call import FAULT, Call, end_open, forget_open, public_url, with_headers
+from otel_orders.instrumentation.httpx_call import FAULT, Call, end_open, public_url, with_headers
 from otel_orders.instrumentation.httpx_sends import counting, counting_async, one_request
 from otel_orders.instrumentation.patching import Patches
 from otel_orders.instrumentation.spans import guarded
@@ -47,7 +46,6 @@ _patches = Patches()
 class _Active:
     """What instrument() was told last."""
 
-    fork_hook = False
     hosts = Hosts()
     excluded: re.Pattern[str] | None = None
 
@@ -62,7 +60,8 @@ def instrument(internal_hosts: tuple[str, ...] = (), settings: HttpSettings | No
     internal = checked_hosts("internal_hosts", internal_hosts) + read.internal_hosts
     _Active.hosts = Hosts.of(read, internal)
     _Active.excluded = re.compile("|".join(read.excluded_urls)) if read.excluded_urls else None
-    _hook_ends()
+    atexit.unregister(end_open)
+    atexit.register(end_open)
     _patches.apply(
         (
             (httpx.Client, "send", counting),
@@ -71,15 +70,6 @@ def instrument(internal_hosts: tuple[str, ...] = (), settings: HttpSettings | No
             (httpx.AsyncHTTPTransport, "handle_async_request", _send_async),
         )
     )
-
-
-def _hook_ends() -> None:
-    """Be told of the program's end and of forks, from the first instrument() on: Python cannot take the latter back."""
-    atexit.unregister(end_open)
-    atexit.register(end_open)
-    if not _Active.fork_hook:
-        _Active.fork_hook = True
-        os.register_at_fork(after_in_child=forget_open)
 
 
 def uninstrument() -> None:

@@ -115,13 +115,13 @@ class Call(Outbound):
     def end(self, error: BaseException | None = None, at: int | None = None) -> None:
         """Count the request, and end the span, unless it belongs to the official instrumentor, which then does."""
         _open.discard(self)
-        if not self.ended:
+        if not self.over:
             guarded(FAULT, self._count, error, at)
         super().end(error, at)
 
     def let_go(self) -> None:
         """Have it ended later, as of now."""
-        if not self.ended:
+        if not self.over:
             end_later(self, time.time_ns())
 
     def _count(self, error: BaseException | None, at: int | None) -> None:
@@ -143,12 +143,6 @@ def end_open() -> None:
     while _open:
         with suppress(KeyError):  # another thread was faster
             _open.pop().end()
-
-
-def forget_open() -> None:
-    """Leave what is open to the parent process, which has it open too."""
-    while _open:
-        _open.pop().ended = True
 
 
 def with_headers(request: httpx.Request, headers: list[tuple[bytes, bytes]]) -> httpx.Request:

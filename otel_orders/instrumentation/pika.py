@@ -59,6 +59,7 @@ def instrument(propagation: Propagation = DEFAULT, registry: CollectorRegistry |
             (BlockingChannel, "basic_publish", _publish),
             (BlockingChannel, "basic_consume", _consume),
             (BlockingChannel, "consume", _consume_by_generator),
+            (BlockingChannel, "cancel", _cancel),
             (BlockingChannel, "basic_get", _get),
             *wrappers(),
         )
@@ -108,6 +109,12 @@ def _stepped(
     for delivery in deliveries:
         with guarded(FAULT, _step, channel, queue, auto_ack, *delivery[:2], got=False) or NOTHING:
             yield delivery
+
+
+def _cancel(wrapped: Wrapped, _channel: BlockingChannel, args: Args, kwargs: Kwargs) -> Any:
+    """End a loop, whose generator could only say that its last message is done with."""
+    end_dropped()
+    return wrapped(*args, **kwargs)
 
 
 def _take_from_buffer(wrapped: Wrapped, buffer: Any, args: Args, kwargs: Kwargs) -> Any:

@@ -170,7 +170,7 @@ class Request(OpenSpan):
         super().end(error, at)
 
     def _count(self, error: BaseException | None, at: int | None = None) -> None:
-        if self._counted:
+        if self._counted or self.over:
             return
         self._counted = True
         status = "" if self._answer.status is None else str(self._answer.status)

@@ -7,6 +7,7 @@ clients.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections import deque
@@ -69,8 +70,24 @@ def error_type(error: BaseException) -> str:
     return "cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__qualname__
 
 
+class _Process:
+    """here: this process, as its spans know it; None before the first.  A fork's child is another."""
+
+    here: object | None = None
+    hooked = False
+
+
+def _enter_process() -> object:
+    """Return what stands for this process, and be told of forks from now on: Python cannot take such a hook back."""
+    if not _Process.hooked:
+        _Process.hooked = True
+        os.register_at_fork(after_in_child=_enter_process)
+    _Process.here = object()
+    return _Process.here
+
+
 class OpenSpan:
-    """A span that is ended once, by whoever comes first.
+    """A span that is ended once, by whoever comes first, and not in a child of the process that began it.
 
     source: under which faults are counted.  adopted: whether another instrumentation made the span and ends it; what
     is known is put on it all the same.
@@ -78,14 +95,20 @@ class OpenSpan:
 
     def __init__(self, source: str, span: Span, *, adopted: bool = False) -> None:
         end_dropped()
+        self._process = _Process.here or _enter_process()
         self.span = span
         self._source = source
         self.adopted = adopted
         self.ended = False
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to end here: it has ended already, or is the parent process's to end."""
+        return self.ended or self._process is not _Process.here
+
     def end(self, error: BaseException | None = None, at: int | None = None) -> None:
         """End the span, because of *error* if there is one.  at: unix ns, None for now.  Never raises."""
-        if self.ended:
+        if self.over:
             return
         self.ended = True
         guarded(self._source, self.describe, error)
@@ -143,7 +166,10 @@ def end_dropped() -> None:
 
 
 class Outbound(OpenSpan):
-    """The span of something that is sent: current inside the block, and ended by an error that leaves it."""
+    """The span of something that is sent: current inside the block, and ended by an error that leaves it.
+
+    A coroutine that is closed ends it too, if a little later: it may be the garbage collector that closes.
+    """
 
     def __enter__(self) -> Self:
         self._before = get_current()
