@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 from urllib.parse import quote_plus
 
 from opentelemetry import baggage
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
 
 MAX_ID = 128
-"""Longest order or partner id that is taken from baggage, in characters: what comes from outside is bounded."""
+"""Longest order or partner id that is taken from outside, in characters."""
 
 
 class Order:
@@ -69,6 +69,11 @@ class Order:
         return self._baggage
 
 
+def usable(told: object) -> TypeGuard[str]:
+    """Return whether *told*, from outside, is an order or partner id: bounded, and nothing that could forge a line."""
+    return isinstance(told, str) and 0 < len(told) <= MAX_ID and told.isprintable()
+
+
 class NoOrder:
     """Stands where code works for no order, and is told apart from every other such place."""
 
@@ -107,7 +112,4 @@ def from_baggage(context: Context) -> Order | None:
     """Return the order that *context*'s baggage names, or None where it names none or an unusable one."""
     order_id = baggage.get_baggage(names.ORDER_ID, context)
     partner_id = baggage.get_baggage(names.PARTNER_ID, context)
-    if not isinstance(order_id, str) or not 0 < len(order_id) <= MAX_ID:
-        return None
-    usable = isinstance(partner_id, str) and 0 < len(partner_id) <= MAX_ID
-    return Order(order_id, partner_id if usable else None)  # type: ignore[arg-type]
+    return Order(order_id, partner_id if usable(partner_id) else None) if usable(order_id) else None

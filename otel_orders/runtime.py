@@ -135,12 +135,14 @@ class Runtime:
     def _projections(self, registry: CollectorRegistry) -> list[Sink]:
         from otel_orders import providers  # noqa: PLC0415 - the SDK is loaded when it is needed
         from otel_orders.instrumentation import http_metrics  # noqa: PLC0415
+        from otel_orders.instrumentation.spans import end_dropped  # noqa: PLC0415
         from otel_orders.sinks.metrics import MetricSink  # noqa: PLC0415
         from otel_orders.sinks.traces import TraceSink  # noqa: PLC0415
 
         tracing = providers.trace(self.settings, self.masker)
-        self._flush.append(tracing.flush)
+        self._flush += end_dropped, tracing.flush
         self._undo.callback(lambda: tracing.end() if self._ending else tracing.undo())
+        self._undo.callback(end_dropped)
         metrics = MetricSink(self.settings.service, None, self.lifecycle.sampling.ratio if self.lifecycle else 0.0)
         for collector in (*metrics.collectors, failures(), *http_metrics.collectors()):
             _register(registry, collector)

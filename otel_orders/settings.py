@@ -6,6 +6,7 @@ ConfigurationError that names the variable, what it held (never a secret) and wh
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import socket
@@ -26,6 +27,9 @@ T = TypeVar("T")
 SECOND = 1_000_000_000
 MAX_PORT = 65535
 PSEUDONYM_KEY = "OTEL_ORDERS_PSEUDONYM_KEY"
+
+_NO_HOST = re.compile(r"[\s:/@*?#%\[\]]")
+"""What is in a URL, an authority or a pattern, and in no name."""
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,15 +116,38 @@ def read_http_settings(environ: Mapping[str, str] | None = None) -> HttpSettings
     env = os.environ if environ is None else environ
     keys = [key.encode("utf-8", "surrogateescape") for key in _words(env, PSEUDONYM_KEY)]
     found = HttpSettings(
-        internal_hosts=_words(env, "OTEL_ORDERS_INTERNAL_HOSTS"),
-        no_trace_hosts=_words(env, "OTEL_ORDERS_NO_TRACE_HOSTS"),
-        pseudonym_hosts=_words(env, "OTEL_ORDERS_PSEUDONYM_HOSTS"),
+        internal_hosts=_hosts(env, "OTEL_ORDERS_INTERNAL_HOSTS"),
+        no_trace_hosts=_hosts(env, "OTEL_ORDERS_NO_TRACE_HOSTS"),
+        pseudonym_hosts=_hosts(env, "OTEL_ORDERS_PSEUDONYM_HOSTS"),
         pseudonym_key=PseudonymKey(*keys) if keys else None,
         excluded_urls=_expressions(env, "OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS"),
     )
     if found.pseudonym_hosts and found.pseudonym_key is None:
         raise ConfigurationError(f"OTEL_ORDERS_PSEUDONYM_HOSTS needs a key: set {PSEUDONYM_KEY}")
     return found
+
+
+def checked_hosts(where: str, hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return *hosts*, names or suffixes of *where*; raise ConfigurationError for one that no host could match."""
+    for host in hosts:
+        if _NO_HOST.search(host) and not _is_address(host):
+            raise ConfigurationError(
+                f"{where}: {host!r} is no host: expected a name, an address, or a suffix that starts with a dot,"
+                " without scheme, port and path"
+            )
+    return hosts
+
+
+def _hosts(env: Mapping[str, str], variable: str) -> tuple[str, ...]:
+    return checked_hosts(variable, _words(env, variable))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _expressions(env: Mapping[str, str], own: str, general: str) -> tuple[str, ...]:

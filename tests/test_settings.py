@@ -109,6 +109,16 @@ def test_each_signal_is_sent_where_its_own_variables_say(
     assert (settings.otlp_spans, settings.otlp_events) == (spans, events)
 
 
+def test_a_list_of_hosts_takes_names_suffixes_and_addresses() -> None:
+    listed = "mes, .bücher.example,10.0.0.1,::1,[fd00::1]"
+    assert read_settings("mes", {"OTEL_ORDERS_INTERNAL_HOSTS": listed}).internal_hosts[1:] == (
+        ".bücher.example",
+        "10.0.0.1",
+        "::1",
+        "[fd00::1]",
+    )
+
+
 def test_a_heartbeat_of_zero_sends_none() -> None:
     assert int(read_settings("mes", {"OTEL_ORDERS_HEARTBEAT": "0"}).heartbeat) == 0
 
@@ -122,6 +132,10 @@ def test_a_heartbeat_of_zero_sends_none() -> None:
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "carrier pigeon", "grpc or http/protobuf"),
         ("OTEL_EXPORTER_PROMETHEUS_PORT", "65536", "port number, 0 to 65535"),
         ("OTEL_EXPORTER_PROMETHEUS_PORT", "-1", "port number, 0 to 65535"),
+        ("OTEL_ORDERS_INTERNAL_HOSTS", "mes.example:8443", "without scheme, port and path"),
+        ("OTEL_ORDERS_INTERNAL_HOSTS", "[::1]:8443", "without scheme, port and path"),
+        ("OTEL_ORDERS_NO_TRACE_HOSTS", "https://bank.example", "without scheme, port and path"),
+        ("OTEL_ORDERS_PSEUDONYM_HOSTS", "*.partner.example", "a suffix that starts with a dot"),
     ],
 )
 def test_a_wrong_value_names_its_variable_what_it_held_and_what_was_expected(

@@ -7,7 +7,6 @@ Knows nothing of payloads and settles nothing itself.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import copy
 import functools
@@ -29,6 +28,7 @@ from aiormq.channel import Channel
 from opentelemetry.trace import SpanKind
 
 from otel_orders.instrumentation import semconv, settling
+from otel_orders.instrumentation.aio_pika_steps import Steps
 from otel_orders.instrumentation.amqp import (
     CONFIRMED,
     DEFAULT,
@@ -45,12 +45,12 @@ from otel_orders.instrumentation.amqp import (
 )
 from otel_orders.instrumentation.coexistence import official, official_span
 from otel_orders.instrumentation.patching import Patches
-from otel_orders.instrumentation.processing import Processing, end_dropped
-from otel_orders.instrumentation.spans import guarded
+from otel_orders.instrumentation.processing import Processing
+from otel_orders.instrumentation.spans import end_dropped, guarded
 from otel_orders.instrumentation.tracking import NOTHING as NOT_TRACKED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Hashable
 
     from aio_pika.abc import AbstractIncomingMessage, AbstractMessage
     from prometheus_client import CollectorRegistry
@@ -259,71 +259,35 @@ def _with_ours_inside(wrapped: Any, decorator: Any, callback: Any) -> Any:
     return decorated
 
 
-class _Step(NamedTuple):
-    message: AbstractIncomingMessage
-    processing: Processing
-
-
-class _Steps:
-    """What each task has taken last from each queue or iterator, and is not done with yet."""
-
-    def __init__(self) -> None:
-        self._taken: WeakKeyDictionary[asyncio.Task[Any], dict[object, _Step]] = WeakKeyDictionary()
-
-    def begin(self, source: object, queue: Queue, message: AbstractIncomingMessage) -> None:
-        """Begin the processing of *message*, which the current task takes from *source*."""
-        processing = _processing(queue, message, step=True, got=source is queue)
-        task = asyncio.current_task()
-        if processing is None or task is None:
-            return
-        if task not in self._taken:
-            self._taken[task] = {}
-            task.add_done_callback(self._end_all)
-        self._taken[task][source] = _Step(message, processing)
-
-    def end(self, source: object, error: BaseException | None = None) -> None:
-        """End the processing of what the current task has taken from *source*, because of *error* if there is one."""
-        step = self._of_current_task().pop(source, None)
-        if step is not None:
-            step.processing.leave(error)
-
-    def blame(self, message: object, error: BaseException) -> object | None:
-        """Say that *message* is about to be settled because of *error*; returns what it was taken from."""
-        source = self.source_of(message)
-        if source is not None:
-            self._of_current_task()[source].processing.blame(error)
-        return source
-
-    def source_of(self, message: object) -> object | None:
-        """Return what the current task has taken *message* from, None where it has not or is done with it."""
-        return next((source for source, step in self._of_current_task().items() if step.message is message), None)
-
-    def _of_current_task(self) -> dict[object, _Step]:
-        task = asyncio.current_task()
-        return {} if task is None else self._taken.get(task, {})
-
-    def _end_all(self, task: asyncio.Task[Any]) -> None:
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        for step in self._taken.pop(task, {}).values():
-            step.processing.leave(error)
-
-
-_steps = _Steps()
+_steps = Steps()
 
 
 async def _get(wrapped: Wrapped, queue: Queue, args: Args, kwargs: Kwargs) -> Any:
-    guarded(FAULT, _steps.end, queue)
+    source = guarded(FAULT, _source, queue)
+    guarded(FAULT, _steps.end, source)
     message = await wrapped(*args, **kwargs)
     if message is not None:
-        guarded(FAULT, _steps.begin, queue, queue, message)
+        guarded(FAULT, _begin, source, queue, message, got=True)
     return message
+
+
+def _source(queue: Queue) -> Hashable:
+    """Return what stands for *queue*: applications ask their channel for it again and again."""
+    return (queue.channel, queue.name)
 
 
 async def _next(wrapped: Wrapped, iterator: QueueIterator, args: Args, kwargs: Kwargs) -> Any:
     guarded(FAULT, _steps.end, iterator)
     message = await wrapped(*args, **kwargs)
-    guarded(FAULT, _steps.begin, iterator, iterator._amqp_queue, message)  # noqa: SLF001 - it has no other name
+    guarded(FAULT, _begin, iterator, iterator._amqp_queue, message, got=False)  # noqa: SLF001 - it has no other name
     return message
+
+
+def _begin(source: Hashable, queue: Queue, message: AbstractIncomingMessage, *, got: bool) -> None:
+    """Begin the processing of *message*, which the current task takes from *source*."""
+    processing = _processing(queue, message, step=True, got=got)
+    if processing is not None:
+        _steps.begin(source, message, processing)
 
 
 async def _leave_iterator(wrapped: Wrapped, iterator: QueueIterator, args: Args, kwargs: Kwargs) -> Any:
@@ -344,7 +308,7 @@ async def _leave_process_block(wrapped: Wrapped, block: ProcessContext, args: Ar
         return await wrapped(*args, **kwargs)
     finally:
         if source is not None:
-            guarded(FAULT, _steps.end, source)
+            guarded(FAULT, _steps.end, source, error)
 
 
 def _processing(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from otel_orders.instrumentation.messaging_metrics import MessagingMetrics, Place
-    from otel_orders.instrumentation.settling import Waiting
+    from otel_orders.instrumentation.settling import Settled, Waiting
     from otel_orders.instrumentation.tracking import Tracking
 
 FAULT = "amqp"
@@ -156,6 +156,7 @@ class Sending(Outbound):
     ) -> None:
         self._message, self._metrics, self._refusals = message, tracing.metrics, refusals or {}
         self._began = time.perf_counter()
+        self._seconds: float | None = None
         self.outcome = UNCONFIRMED
         self._awaited = False
         self._before = get_current()
@@ -210,9 +211,13 @@ class Sending(Outbound):
         """Now, as AMQP's own timestamp has it (unix s), for a message that has none: RabbitMQ's own tools read it."""
         return int(time.time())
 
-    def await_outcome(self, unconfirmed: Waiting, number: int) -> None:
-        """End not with the block, but with the confirmation of the channel's message *number*."""
-        self._awaited = unconfirmed.add(number, self)
+    def await_outcome(self, unconfirmed: Waiting, number: int, told: Settled | None = None) -> bool:
+        """End not with the block, but with the confirmation of the channel's message *number*.
+
+        told: is told the outcome in place of this.  Returns False where too many wait already.
+        """
+        self._awaited = unconfirmed.add(number, told or self)
+        return self._awaited
 
     def settle(self, outcome: str) -> None:
         """End with the *outcome* that the broker told later; what came back is confirmed all the same."""
@@ -233,7 +238,8 @@ class Sending(Outbound):
                 self.span.set_attribute(ERROR_TYPE, failure)
                 self.span.set_status(Status(StatusCode.ERROR))
         if self._metrics is not None:
-            self._metrics.sent(self._message.place(), time.perf_counter() - self._began, self.outcome, failure)
+            seconds = time.perf_counter() - self._began if self._seconds is None else self._seconds
+            self._metrics.sent(self._message.place(), seconds, self.outcome, failure)
         self._record()
 
     def _record(self) -> None:
@@ -244,8 +250,10 @@ class Sending(Outbound):
                 tracking.published(self._message, queue, order, self.span, outcome=self.outcome, at=self._published_at)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if isinstance(error, GeneratorExit):
+            self._seconds = time.perf_counter() - self._began
         super().__exit__(kind, error, tb)
-        if not self._awaited:
+        if error is None and not self._awaited:
             self.end()
 
 

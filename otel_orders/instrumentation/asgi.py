@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 
-from otel_orders.context import Order
+from otel_orders.context import Order, usable
 from otel_orders.errors import ConfigurationError
 from otel_orders.event import text_of
 from otel_orders.instrumentation.audience import INTERNAL, by_client, comes_from_inside
-from otel_orders.instrumentation.order_source import OrderSource, usable
+from otel_orders.instrumentation.order_source import OrderSource
 from otel_orders.instrumentation.server_request import Request
 from otel_orders.instrumentation.server_rules import FAULT, Rules
 from otel_orders.instrumentation.server_span import current_lead, steer
@@ -48,7 +48,7 @@ def about_order(order_id: object, partner_id: object = None) -> None:
 
 def _name(order_id: object, partner_id: object) -> None:
     text = text_of(order_id)
-    if (lead := current_lead()) is not None and usable(text) is not None:
+    if (lead := current_lead()) is not None and usable(text):
         lead.is_about(Order(text, None if partner_id is None else text_of(partner_id)))
 
 

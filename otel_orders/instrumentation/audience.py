@@ -10,12 +10,13 @@ What only a header says, anybody can say: it makes a caller external, never a tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from otel_orders.errors import ConfigurationError
-from otel_orders.instrumentation.http import is_private
+from otel_orders.instrumentation.http import is_private, spelled
+from otel_orders.settings import checked_hosts
 
 AsgiScope = MutableMapping[str, Any]
 Audience = Callable[[AsgiScope], str]
@@ -23,24 +24,63 @@ Audience = Callable[[AsgiScope], str]
 INTERNAL: Final = "internal"
 EXTERNAL: Final = "external"
 
+CALLER_HEADERS: Final = frozenset(
+    {
+        "cf-connecting-ip",
+        "cf-connecting-ipv6",
+        "fastly-client-ip",
+        "fly-client-ip",
+        "true-client-ip",
+        "x-azure-clientip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-envoy-external-address",
+        "x-forwarded-for",
+        "x-original-forwarded-for",
+        "x-real-ip",
+    }
+)
+"""In which proxies name the caller, or themselves, by address."""
 
-def headers_of(scope: AsgiScope) -> dict[str, str]:
-    """Return the request's headers by lower-case name; several of one name as one list (RFC 9110, section 5.3)."""
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope.get("headers", ()):
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]},{value}" if name in headers else value
+PROXY_HEADERS: Final = frozenset({"forwarded", "via", "x-forwarded"})
+"""By which a proxy shows itself without an address that could be judged."""
+
+MAX_FORWARDED: Final = 32
+"""How many addresses are looked at; a request that names more has come no way of ours."""
+
+_HEADERS: Final = "otel_orders.headers"
+"""Under which the scope has its headers as they came and as they were read."""
+
+
+def headers_of(scope: AsgiScope) -> Mapping[str, str]:
+    """Return the request's headers by lower-case name; several of one name as one list (RFC 9110, section 5.3).
+
+    They are read once for each request, however many ask.
+    """
+    raw = list(scope.get("headers", ()))
+    known = scope.get(_HEADERS)
+    if known is None or known[0] != raw:  # which a middleware in between may have changed
+        known = scope[_HEADERS] = (raw, _read(raw))
+    headers: Mapping[str, str] = known[1]
     return headers
 
 
+def _read(raw: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
+    values: dict[str, list[str]] = {}
+    for name, value in raw:
+        values.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return {name: ",".join(several) for name, several in values.items()}
+
+
 def comes_from_inside(scope: AsgiScope) -> bool:
-    """Return whether the caller, and every proxy that says it forwarded the request, has a private address."""
-    client = scope.get("client")
-    headers = headers_of(scope)
-    if not client or "forwarded" in headers:
+    """Return whether the caller, and every address that a proxy says it forwarded the request for, is private."""
+    client, headers = scope.get("client"), headers_of(scope)
+    if not client or not PROXY_HEADERS.isdisjoint(headers):
         return False
-    forwarded_for = headers.get("x-forwarded-for", "")
-    return all(is_private(address.strip()) for address in (client[0], *filter(None, forwarded_for.split(","))))
+    forwarded = ",".join(headers[name] for name in CALLER_HEADERS.intersection(headers))
+    if forwarded.count(",") >= MAX_FORWARDED:
+        return False
+    return all(is_private(address.strip()) for address in (client[0], *filter(None, forwarded.split(","))))
 
 
 def by_client(scope: AsgiScope) -> str:
@@ -64,8 +104,11 @@ def by_path(*external: str) -> Audience:
 
 
 def by_host(*external: str) -> Audience:
-    """Return what calls external what comes in under one of the host names *external*; `.name` means all below it."""
-    known = tuple(name.lower() for name in external)
+    """Return what calls external what comes in under one of the host names *external*; `.name` means all below it.
+
+    Raises ConfigurationError for what is no name, such as one with a port.
+    """
+    known = tuple(map(spelled, checked_hosts("by_host", external)))
     below = tuple(name for name in known if name.startswith("."))
 
     def audience(scope: AsgiScope) -> str:
@@ -88,6 +131,6 @@ def by_header(name: str, *external: str) -> Audience:
 def _host(authority: str) -> str:
     """Return the host name in *authority*; one that makes no sense is no name."""
     try:
-        return (urlsplit(f"//{authority}").hostname or "").rstrip(".")
+        return spelled(urlsplit(f"//{authority}").hostname or "")
     except ValueError:
         return ""

@@ -45,11 +45,9 @@ def batch(messages: Iterable[M], queue: str) -> Iterator[Iterator[M]]:
     span = spans.guarded(FAULT, _start, queue, arrived) or INVALID_SPAN
     opened = spans.Outbound(FAULT, span)
     each = _each(messages, arrived, span)
-    try:
-        with opened, closing(each):
-            yield each
-    finally:
-        opened.end()
+    with opened, closing(each):
+        yield each
+    opened.end()
 
 
 def _arrival(message: HasHeaders, now: int) -> Arrival:

@@ -21,6 +21,9 @@ DEATHS_HEADER: Final = "x-death"
 MAX_DEATHS: Final = 8
 """Most entries of a dead-letter history that a span carries."""
 
+MAX_COUNT: Final = 2**63 - 1
+"""Most that a span's attribute can count."""
+
 SECOND: Final = 1_000_000_000
 
 
@@ -54,7 +57,7 @@ def history(headers: Mapping[Any, Any], queue: str, *, redelivered: bool) -> dic
     died_here = sum(_count(death.get("count")) for death in deaths if death.get("queue") == queue)
     attempt = found.get(names.DELIVERY_COUNT, 0) + died_here
     if attempt or redelivered:
-        found[names.RETRY_ATTEMPT] = attempt or 1
+        found[names.RETRY_ATTEMPT] = min(attempt or 1, MAX_COUNT)
     return found
 
 
@@ -63,7 +66,7 @@ def _listed(value: object) -> list[Any]:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT else 0
 
 
 def _line(death: Mapping[Any, Any]) -> str:

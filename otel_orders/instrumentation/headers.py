@@ -30,7 +30,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_orders import names
-from otel_orders.context import MAX_ID, Order, current_order, from_baggage, to_baggage
+from otel_orders.context import Order, current_order, from_baggage, to_baggage, usable
 from otel_orders.instrumentation.spans import Scope
 
 if TYPE_CHECKING:
@@ -170,11 +170,8 @@ def _trace_context(headers: Mapping[str, object]) -> tuple[Context, SpanContext]
 
 def _order(order_id: str, partner_id: str | None) -> Order | None:
     """Return the order that our own baggage header names, whose values are still encoded."""
-    if not 0 < len(order_id := unquote_plus(order_id)) <= MAX_ID:
-        return None
-    if partner_id is not None and not 0 < len(partner_id := unquote_plus(partner_id)) <= MAX_ID:
-        partner_id = None
-    return Order(order_id, partner_id)
+    order_id, partner_id = unquote_plus(order_id), partner_id and unquote_plus(partner_id)
+    return Order(order_id, partner_id if usable(partner_id) else None) if usable(order_id) else None
 
 
 def nanoseconds(value: object) -> int | None:
@@ -230,9 +227,9 @@ def outgoing(span: Span, context: Context) -> dict[str, str]:
 def _current_order() -> Order | None:
     """Return the current order, as far as receivers read it; a header that fits no AMQP frame costs the connection."""
     order = current_order()
-    if order is None or len(order.order_id) > MAX_ID:
+    if order is None or not usable(order.order_id):
         return None
-    return order if len(order.partner_id or "") <= MAX_ID else Order(order.order_id)
+    return order if order.partner_id is None or usable(order.partner_id) else Order(order.order_id)
 
 
 def _outgoing_alone(span: SpanContext, order: Order | None) -> dict[str, str]:

@@ -5,8 +5,9 @@ Reads an httpx request, sends nothing.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from opentelemetry import baggage
@@ -24,7 +25,7 @@ from otel_orders.instrumentation.headers import (
     outgoing_trace,
     started_at,
 )
-from otel_orders.instrumentation.http import is_private
+from otel_orders.instrumentation.http import is_private, spelled
 
 if TYPE_CHECKING:
     import httpx
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 NOTHING, TRACE, PSEUDONYM, ALL = range(4)
 """What a host is told; each more than the one before."""
+
+_SINGLE_LABEL = re.compile(r"[a-z][a-z0-9_-]*")
+"""Must start with a letter: `134744072` is the address 8.8.8.8.  With a dot at its end, it is a name of the world."""
 
 
 class Hosts(msgspec.Struct, frozen=True):
@@ -53,36 +57,40 @@ class Hosts(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=1024)
 def is_internal(host: str, internal_hosts: tuple[str, ...]) -> bool:
-    """Return whether *host* may see baggage and order ids.
-
-    A name of one label must start with a letter: `134744072` is one, and yet it is the address 8.8.8.8.
-    """
-    name = host.lower().rstrip(".")
-    return is_private(name) or ("." not in name and name[:1].isalpha()) or _is_listed(name, internal_hosts)
+    """Return whether *host*, as it is on the wire, may see baggage and order ids."""
+    return is_private(host) or bool(_SINGLE_LABEL.fullmatch(host.lower())) or _is_listed(host, internal_hosts)
 
 
 @lru_cache(maxsize=1024)
 def told(host: str, hosts: Hosts) -> int:
-    """Return what *host* is told.  Who is on a list of those who get less gets less."""
-    name = host.lower().rstrip(".")
-    if _is_listed(name, hosts.untraced):
+    """Return what *host*, as it is on the wire, is told.  Who is on a list of those who get less gets less."""
+    if _is_listed(host, hosts.untraced):
         return NOTHING
-    if hosts.key is not None and _is_listed(name, hosts.pseudonymous):
+    if hosts.key is not None and _is_listed(host, hosts.pseudonymous):
         return PSEUDONYM
     return ALL if is_internal(host, hosts.internal) else TRACE
 
 
-def _is_listed(name: str, hosts: tuple[str, ...]) -> bool:
-    known = [host.lower() for host in hosts]
+def _is_listed(host: str, hosts: tuple[str, ...]) -> bool:
+    name, known = spelled(host), [*map(spelled, hosts)]
     return name in known or any(name.endswith(suffix) for suffix in known if suffix.startswith("."))
 
 
-def headers_for(request: httpx.Request, span: Span, hosts: Hosts, *, renewed: bool) -> list[tuple[bytes, bytes]]:
-    """Return the headers that *request* is sent with: its own, none of which is replaced, and what its host is told.
+def readers(url: httpx.URL, transport: Any) -> tuple[str, ...]:
+    """Return the hosts that can read a request to *url*: its own and, where nothing is encrypted, the proxy."""
+    proxy = getattr(getattr(transport, "_pool", None), "_proxy_url", None) if url.scheme == "http" else None
+    return tuple(host.decode("ascii") for host in (url.raw_host, *(() if proxy is None else (proxy.host,))))
 
-    renewed: whether another instrumentor has added its own already, to any host, so that they are put right.
+
+def headers_for(
+    request: httpx.Request, span: Span, hosts: Hosts, transport: Any, *, renewed: bool
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers that *request* is sent with: its own, none replaced, and what its readers are told.
+
+    transport: that sends it.  renewed: whether another instrumentor has added its own already, to any host, so that
+    they are put right.
     """
-    share = told(request.url.host, hosts)
+    share = min(told(host, hosts) for host in readers(request.url, transport))
     carried = _carried(share, span, hosts)
     own = request.headers.raw
     present = {name.lower() for name, _ in own}

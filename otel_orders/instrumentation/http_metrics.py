@@ -6,6 +6,7 @@ metrics registers collectors().
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,12 @@ class Durations:
                 labels = self._other
             child = self._children[labels] = self.histogram.labels(*labels)
         child.observe(seconds)
+
+
+def seconds_since(began: float, at: int | None) -> float:
+    """Return the seconds from *began* (of time.perf_counter()) to *at* (unix ns), to now where that is None."""
+    late = 0.0 if at is None else (time.time_ns() - at) / 1e9
+    return max(0.0, time.perf_counter() - began - late)
 
 
 @cache

@@ -3,8 +3,9 @@
 A span ends with the response's body, not with its headers, and so does the time that is counted.  Every host gets the
 trace context, unless it is on the list of those that do not; baggage and the order go to internal hosts only: loopback
 and private addresses, names of a single label, and those that instrument() was told.  A host on the list for pseudonyms
-gets the order under a name that only we can resolve.  The application's request is never changed, so that a redirect
-takes nothing of ours to another host.
+gets the order under a name that only we can resolve.  A proxy that can read a request is one more host that is told,
+and the one that may know least decides.  The application's request is never changed, so that a redirect takes nothing
+of ours to another host.
 
 What is traced is what httpx's own transports send.  A transport of an application's own, or of a library, is traced
 where it sends through one of them, each time that it does; ASGITransport, WSGITransport and MockTransport send nothing.
@@ -15,6 +16,7 @@ its span, which it then ends with the headers.
 
 from __future__ import annotations
 
+import atexit
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +26,11 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 
 from otel_orders.instrumentation.http_headers import Hosts, headers_for
-from otel_orders.instrumentation.httpx_call import FAULT, Call, public_url, with_headers
+from otel_orders.instrumentation.httpx_call import FAULT, Call, end_open, public_url, with_headers
 from otel_orders.instrumentation.httpx_sends import counting, counting_async, one_request
 from otel_orders.instrumentation.patching import Patches
 from otel_orders.instrumentation.spans import guarded
-from otel_orders.settings import HttpSettings, read_http_settings
+from otel_orders.settings import HttpSettings, checked_hosts, read_http_settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -55,8 +57,11 @@ def instrument(internal_hosts: tuple[str, ...] = (), settings: HttpSettings | No
     settings: what is read from the environment by default.  Raises ConfigurationError where that cannot be read.
     """
     read = settings or read_http_settings()
-    _Active.hosts = Hosts.of(read, (*internal_hosts, *read.internal_hosts))
+    internal = checked_hosts("internal_hosts", internal_hosts) + read.internal_hosts
+    _Active.hosts = Hosts.of(read, internal)
     _Active.excluded = re.compile("|".join(read.excluded_urls)) if read.excluded_urls else None
+    atexit.unregister(end_open)
+    atexit.register(end_open)
     _patches.apply(
         (
             (httpx.Client, "send", counting),
@@ -68,8 +73,10 @@ def instrument(internal_hosts: tuple[str, ...] = (), settings: HttpSettings | No
 
 
 def uninstrument() -> None:
-    """Put httpx's own methods back."""
+    """Put httpx's own methods back, and end what nobody has read or closed."""
     _patches.restore()
+    atexit.unregister(end_open)
+    end_open()
 
 
 class HttpxInstrumentor(BaseInstrumentor):  # type: ignore[misc]
@@ -116,4 +123,5 @@ def _started(transport: Any, args: Args, kwargs: Kwargs) -> Call | httpx.Request
 def _begun(transport: Any, request: httpx.Request) -> Call | httpx.Request:
     if _Active.excluded is None or not _Active.excluded.search(str(request.url)):
         return Call(request, transport, _Active.hosts)
-    return with_headers(request, headers_for(request, trace.get_current_span(), _Active.hosts, renewed=False))
+    span = trace.get_current_span()
+    return with_headers(request, headers_for(request, span, _Active.hosts, transport, renewed=False))

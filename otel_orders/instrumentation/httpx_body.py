@@ -1,4 +1,7 @@
-"""The bodies of httpx responses, whose end is the end of what they answer.  Knows no span."""
+"""The bodies of httpx responses, whose end is the end of what they answer.  Knows no span.
+
+A body may be left, and even closed, by the garbage collector, which runs anywhere: nothing may be ended there.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,11 @@ if TYPE_CHECKING:
 class Call(Protocol):
     """What ends with the body, once, and never raises."""
 
-    def end(self, error: BaseException | None = None) -> None:
-        """End, because of *error* if there is one."""
+    def end_safely(self, error: BaseException | None = None) -> None:
+        """End, because of *error* if there is one; later, where the garbage collector may have come here."""
+
+    def let_go(self) -> None:
+        """Have it ended later: nobody holds the body any more."""
 
 
 def ending(response: httpx.Response, call: Call) -> None:
@@ -35,18 +41,18 @@ class _Body(httpx.SyncByteStream):
         try:
             yield from self._stream
         except BaseException as error:
-            self._call.end(error)
+            self._call.end_safely(error)
             raise
-        self._call.end()
+        self._call.end_safely()
 
     def close(self) -> None:
         try:
             self._stream.close()
         finally:
-            self._call.end()
+            self._call.end_safely()
 
     def __del__(self) -> None:
-        self._call.end()
+        self._call.let_go()
 
 
 class _AsyncBody(httpx.AsyncByteStream):
@@ -59,15 +65,15 @@ class _AsyncBody(httpx.AsyncByteStream):
             async for chunk in self._stream:
                 yield chunk
         except BaseException as error:
-            self._call.end(error)
+            self._call.end_safely(error)
             raise
-        self._call.end()
+        self._call.end_safely()
 
     async def aclose(self) -> None:
         try:
             await self._stream.aclose()
         finally:
-            self._call.end()
+            self._call.end_safely()
 
     def __del__(self) -> None:
-        self._call.end()
+        self._call.let_go()

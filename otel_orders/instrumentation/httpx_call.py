@@ -6,6 +6,7 @@ Who is told what is in http_headers.py, what is wrapped in httpx.py.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -26,10 +27,10 @@ from otel_orders.instrumentation.coexistence import injected_unsampled, official
 from otel_orders.instrumentation.headers import TRACEPARENT
 from otel_orders.instrumentation.http import DEFAULT_PORTS, named_method
 from otel_orders.instrumentation.http_headers import headers_for
-from otel_orders.instrumentation.http_metrics import client_durations
+from otel_orders.instrumentation.http_metrics import client_durations, seconds_since
 from otel_orders.instrumentation.httpx_body import ending
 from otel_orders.instrumentation.httpx_sends import SENDS
-from otel_orders.instrumentation.spans import Outbound, error_type, guarded, start_span
+from otel_orders.instrumentation.spans import Outbound, end_dropped, end_later, error_type, guarded, start_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ class Call(Outbound):
         super().__init__(FAULT, theirs or self._opened(name, url, attributes), adopted=theirs is not None)
         self._complete(request)
         renewed = self.adopted or injected_unsampled("httpx", request.headers.get(TRACEPARENT))
-        self.request = with_headers(request, headers_for(request, self.span, hosts, renewed=renewed))
+        self.request = with_headers(request, headers_for(request, self.span, hosts, transport, renewed=renewed))
         if getattr(getattr(transport, "_pool", None), "_retries", 0):
             self.request.extensions = _with_trace(request.extensions, self.span, transport)
 
@@ -101,6 +102,7 @@ class Call(Outbound):
 
     def answered(self, response: httpx.Response) -> None:
         """Note *response*; its body ends the span."""
+        _open.add(self)
         ending(response, self)
         self._status = str(response.status_code)
         if self._sends is not None:
@@ -112,18 +114,35 @@ class Call(Outbound):
 
     def end(self, error: BaseException | None = None, at: int | None = None) -> None:
         """Count the request, and end the span, unless it belongs to the official instrumentor, which then does."""
-        if not self.ended:
-            guarded(FAULT, self._count, error)
+        _open.discard(self)
+        if not self.over:
+            guarded(FAULT, self._count, error, at)
         super().end(error, at)
 
-    def _count(self, error: BaseException | None) -> None:
+    def let_go(self) -> None:
+        """Have it ended later, as of now."""
+        if not self.over:
+            end_later(self, time.time_ns())
+
+    def _count(self, error: BaseException | None, at: int | None) -> None:
         failed = "" if error is None or isinstance(error, GeneratorExit) else error_type(error)
         if not failed and self._status >= str(httpx.codes.BAD_REQUEST.value):
             failed = self._status
         port = "" if self._port is None else str(self._port)
-        client_durations().observe(
-            time.perf_counter() - self._began, (self._method, self._host, port, self._status, failed)
-        )
+        labels = (self._method, self._host, port, self._status, failed)
+        client_durations().observe(seconds_since(self._began, at), labels)
+
+
+_open: set[Call] = set()
+"""Answered, and neither read nor closed yet."""
+
+
+def end_open() -> None:
+    """End what is open: nobody will be there any more when it is read or closed.  Never raises."""
+    end_dropped()
+    while _open:
+        with suppress(KeyError):  # another thread was faster
+            _open.pop().end()
 
 
 def with_headers(request: httpx.Request, headers: list[tuple[bytes, bytes]]) -> httpx.Request:

@@ -6,6 +6,7 @@ Label names are those of the conventions with underscores; a destination that no
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -113,6 +114,13 @@ class MessagingMetrics:
             counter(names.MESSAGES_REDELIVERED, "Messages that were delivered before.", ["queue"]), _queue
         )
         self._registered: list[tuple[CollectorRegistry, Counter | Histogram]] = []
+        try:
+            self._register(registry)
+        except ValueError:  # all or none: a second try must not find the first one's
+            self.unregister()
+            raise
+
+    def _register(self, registry: CollectorRegistry) -> None:
         for series in vars(self).copy().values():
             if isinstance(series, _Series):
                 registry.register(series.metric)
@@ -158,6 +166,7 @@ def _queue(queue: str) -> tuple[str]:
 
 
 _shared: dict[CollectorRegistry, tuple[MessagingMetrics, set[str]]] = {}
+_lock = threading.Lock()
 
 
 def borrow(registry: CollectorRegistry, user: str) -> MessagingMetrics:
@@ -165,17 +174,19 @@ def borrow(registry: CollectorRegistry, user: str) -> MessagingMetrics:
 
     Raises ValueError where the registry holds another metric of the same name.
     """
-    if registry not in _shared:
-        _shared[registry] = MessagingMetrics(registry), set()
-    metrics, users = _shared[registry]
-    users.add(user)
-    return metrics
+    with _lock:
+        if registry not in _shared:
+            _shared[registry] = MessagingMetrics(registry), set()
+        metrics, users = _shared[registry]
+        users.add(user)
+        return metrics
 
 
 def give_back(user: str) -> None:
     """*user* counts no more; metrics that nobody uses leave their registry."""
-    for registry, (metrics, users) in tuple(_shared.items()):
-        users.discard(user)
-        if not users:
-            metrics.unregister()
-            del _shared[registry]
+    with _lock:
+        for registry, (metrics, users) in tuple(_shared.items()):
+            users.discard(user)
+            if not users:
+                metrics.unregister()
+                del _shared[registry]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from otel_orders.context import MAX_ID, Order
+from otel_orders.context import Order, usable
 from otel_orders.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -44,21 +44,15 @@ class OrderSource(msgspec.Struct, frozen=True):
     def early(self, headers: Mapping[str, str], carried: Order | None) -> Order | None:
         """Return the order that is known before the request is routed.  carried: what the baggage names."""
         for name in self.headers:
-            if (order_id := usable(headers.get(name))) is not None:
+            if usable(order_id := headers.get(name)):
                 return _with_partner(order_id, carried)
         return carried if self.baggage else None
 
     def routed(self, path_params: object, carried: Order | None) -> Order | None:
         """Return the order that the parameters of the matched path name."""
         found = path_params.get(self.path) if isinstance(path_params, dict) else None
-        order_id = usable(None if found is None else str(found))
-        return None if order_id is None else _with_partner(order_id, carried)
-
-
-def usable(order_id: str | None) -> str | None:
-    """Return *order_id* unless it is none, or none that we take from outside: what comes from there is bounded."""
-    plain = order_id is not None and 0 < len(order_id) <= MAX_ID and order_id.isprintable()
-    return order_id if plain else None
+        order_id = None if found is None else str(found)
+        return _with_partner(order_id, carried) if usable(order_id) else None
 
 
 def _with_partner(order_id: str, carried: Order | None) -> Order:

@@ -6,6 +6,7 @@ which takes off whatever is outermost, takes off theirs; and ours leaves from be
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
     Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
     """Called as wrapper(wrapped, instance, args, kwargs) in place of the method."""
+
+
+_lock = threading.RLock()
+"""Held while methods change: two threads may instrument at once."""
 
 
 class Patches:
@@ -32,13 +37,14 @@ class Patches:
 
     def apply(self, wrappers: Iterable[tuple[Any, str, Wrapper]]) -> None:
         """Wrap each (class or module, function); one that is wrapped already stays as it is."""
-        for owner, name, wrapper in wrappers:
-            if name not in vars(owner):
-                continue
-            ours = self._wrapped.get((owner, name))
-            if ours is None or vars(owner)[name] is ours.__wrapped__:
-                self._wrapped[owner, name] = _insert(owner, name, wrapper)
-        self._applied = True
+        with _lock:
+            for owner, name, wrapper in wrappers:
+                if name not in vars(owner):
+                    continue
+                ours = self._wrapped.get((owner, name))
+                if ours is None or vars(owner)[name] is ours.__wrapped__:
+                    self._wrapped[owner, name] = _insert(owner, name, wrapper)
+            self._applied = True
 
     def restore(self) -> None:
         """Put every original back.
@@ -46,10 +52,11 @@ class Patches:
         A method that somebody else wrapped after us, and not with wrapt, keeps both wrappers: theirs must not be lost,
         ours does nothing until apply() is called again.
         """
-        for (owner, name), ours in tuple(self._wrapped.items()):
-            if _remove(owner, name, ours):
-                del self._wrapped[owner, name]
-        self._applied = False
+        with _lock:
+            for (owner, name), ours in tuple(self._wrapped.items()):
+                if _remove(owner, name, ours):
+                    del self._wrapped[owner, name]
+            self._applied = False
 
 
 def _insert(owner: Any, name: str, wrapper: Wrapper) -> Any:

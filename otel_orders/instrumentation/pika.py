@@ -34,8 +34,7 @@ from otel_orders.instrumentation.pika_channel import (
     process,
     wrappers,
 )
-from otel_orders.instrumentation.processing import Processing, end_dropped
-from otel_orders.instrumentation.spans import guarded
+from otel_orders.instrumentation.spans import end_dropped, guarded
 from otel_orders.instrumentation.tracking import NOTHING as NOT_TRACKED
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from otel_orders.instrumentation.pika_channel import Args, Kwargs, Wrapped
+    from otel_orders.instrumentation.processing import Processing
     from otel_orders.instrumentation.tracking import Tracking
 
     Delivery = tuple[Any, Any, Any]
@@ -64,6 +64,7 @@ def instrument(
             (BlockingChannel, "basic_publish", _publish),
             (BlockingChannel, "basic_consume", _consume),
             (BlockingChannel, "consume", _consume_by_generator),
+            (BlockingChannel, "cancel", _cancel),
             (BlockingChannel, "basic_get", _get),
             *wrappers(),
         )
@@ -113,6 +114,12 @@ def _stepped(
     for delivery in deliveries:
         with guarded(FAULT, _step, channel, queue, auto_ack, *delivery[:2], got=False) or NOTHING:
             yield delivery
+
+
+def _cancel(wrapped: Wrapped, _channel: BlockingChannel, args: Args, kwargs: Kwargs) -> Any:
+    """End a loop, whose generator could only say that its last message is done with."""
+    end_dropped()
+    return wrapped(*args, **kwargs)
 
 
 def _take_from_buffer(wrapped: Wrapped, buffer: Any, args: Args, kwargs: Kwargs) -> Any:

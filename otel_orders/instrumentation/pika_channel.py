@@ -19,7 +19,6 @@ from pika.channel import Channel
 from pika.exceptions import NackError, UnroutableError
 from pika.spec import Basic
 
-from otel_orders import names
 from otel_orders.instrumentation import settling
 from otel_orders.instrumentation.amqp import (
     CONFIRMED,
@@ -32,10 +31,10 @@ from otel_orders.instrumentation.amqp import (
     Sending,
 )
 from otel_orders.instrumentation.coexistence import official_span
-from otel_orders.instrumentation.headers import TRACEPARENT
 from otel_orders.instrumentation.patching import Patches
+from otel_orders.instrumentation.pika_returns import Returns
 from otel_orders.instrumentation.processing import Processing
-from otel_orders.instrumentation.spans import guarded
+from otel_orders.instrumentation.spans import end_dropped, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,10 +72,12 @@ class _Known:
         self.unsettled = settling.Waiting()
         self.unconfirmed: settling.Waiting | None = None
         self._published = 0
+        self._returns = Returns()
         channel.add_on_close_callback(self.close)
 
     def close(self, *_: Any) -> None:
         """End all that waits: the channel is closed."""
+        end_dropped()
         self.unsettled.close()
         if self.unconfirmed is not None:
             self.unconfirmed.close(UNCONFIRMED)
@@ -89,11 +90,13 @@ class _Known:
             channel.add_callback(self._confirmed, [Basic.Ack, Basic.Nack], one_shot=False)
             channel.add_on_return_callback(self._returned)
 
-    def count(self, sending: Sending | None) -> None:
+    def count(self, sending: Sending | None, *, mandatory: bool) -> None:
         """Count a message that was published, traced or not: the broker's confirmations go by this number."""
         if self.unconfirmed is not None:
             self._published += 1
-            if sending is not None:
+            if sending is not None and mandatory:
+                self._returns.expect(sending, self.unconfirmed, self._published)
+            elif sending is not None:
                 sending.await_outcome(self.unconfirmed, self._published)
 
     def _confirmed(self, frame: Any) -> None:
@@ -103,14 +106,7 @@ class _Known:
             guarded(FAULT, self.unconfirmed.settle, settling.Settlement(outcome, told.delivery_tag, told.multiple))
 
     def _returned(self, _channel: Any, _method: Any, properties: BasicProperties, _body: Any) -> None:
-        """Note which message came back; its confirmation follows."""
-        guarded(FAULT, self._note_return, properties.headers or {})
-
-    def _note_return(self, headers: dict[Any, Any]) -> None:
-        carried = [headers.get(name) for name in (TRACEPARENT, names.PUBLISHED_AT_HEADER)]
-        for sending in self.unconfirmed or ():
-            if [sending.headers.get(name) for name in (TRACEPARENT, names.PUBLISHED_AT_HEADER)] == carried:
-                sending.outcome = RETURNED
+        guarded(FAULT, self._returns.note, properties.headers or {})
 
 
 _channels: WeakKeyDictionary[Channel, _Known] = WeakKeyDictionary()
@@ -172,13 +168,13 @@ def _publish(wrapped: Wrapped, channel: Channel, args: Args, kwargs: Kwargs) -> 
     sending, arguments = prepared
     with sending:
         result = wrapped(**arguments)
-        guarded(FAULT, _count, channel, sending)
+        guarded(FAULT, _count, channel, sending, mandatory=arguments["mandatory"])
     return result
 
 
-def _count(channel: Channel, sending: Sending | None = None) -> None:
+def _count(channel: Channel, sending: Sending | None = None, *, mandatory: bool = False) -> None:
     if (found := _channels.get(channel)) is not None:
-        found.count(sending)
+        found.count(sending, mandatory=mandatory)
 
 
 def prepare(  # noqa: PLR0917 - as basic_publish has them

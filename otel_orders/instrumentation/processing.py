@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from opentelemetry import trace
@@ -23,9 +21,10 @@ from otel_orders.instrumentation.delivery import DEATHS_HEADER, DELIVERY_COUNT_H
 from otel_orders.instrumentation.headers import arrival
 from otel_orders.instrumentation.semconv import PROCESS
 from otel_orders.instrumentation.settling import NO_ACK, UNSETTLED, Waiting
-from otel_orders.instrumentation.spans import OpenSpan, error_type, guarded, start_span
+from otel_orders.instrumentation.spans import OpenSpan, end_later, error_type, guarded, start_span
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 
@@ -53,12 +52,12 @@ class Processing(OpenSpan):
         got: whether nothing but the settlement tells when the work is done.
         """
         self._got = got
-        end_dropped()
         now = time.time_ns()
         self._began = time.perf_counter()
         self._message, self._metrics = message, tracing.metrics
         self._error: BaseException | None = None
         self._left_at: int | None = None
+        self.when_left: Callable[[], object] | None = None
         headers = message.headers if isinstance(message.headers, Mapping) else {}
         published = published_at(headers, message.timestamp)
         age = None if published is None else now - published
@@ -85,18 +84,19 @@ class Processing(OpenSpan):
         super().__init__(FAULT, span, adopted=adopted is not None)
         self.outcome = NO_ACK if message.no_ack else UNSETTLED
         self._settled = message.no_ack or waiting is None or not waiting.add(message.delivery_tag, self)
-        if self._metrics is not None:
-            self._metrics.delivered(message.place(), age, redelivered=message.redelivered)
+        self._scope = arrived.scope(span)
         tracked = message.queue in tracing.tracking.queues
         self._order = arrived.order if tracked else None
         self._published_at = published
-        self._scope = arrived.scope(span)
+        if self._metrics is not None:  # whose fault must cost neither the order nor the span
+            guarded(FAULT, self._metrics.delivered, message.place(), age, redelivered=message.redelivered)
         if message.no_ack:
             self._record(NO_ACK)
 
     def blame(self, error: BaseException) -> None:
         """Remember *error* as the reason why the message is about to be settled."""
-        self._error = error
+        if not isinstance(error, GeneratorExit):
+            self._error = error
 
     def settle(self, outcome: str) -> None:
         """Take the *outcome*: the first counts.  Ends the span if the work is done."""
@@ -117,16 +117,30 @@ class Processing(OpenSpan):
 
     def leave(self, error: BaseException | None = None) -> None:
         """End the work, because of *error* if there is one, and put back what was current.  Never raises."""
+        if isinstance(error, GeneratorExit):  # a loop that was left, or found by the garbage collector: no failure
+            self._drop()
+            return
         guarded(FAULT, self._scope.close)
-        if not isinstance(error, GeneratorExit):  # a loop that was left, not a failure
-            self._error = error or self._error
-        self._leave()
-        if self._settled or self._error is not None:
-            self.end(self._error, at=self._left_at)
+        left_at = self._leave()
+        failure, self._error = error or self._error, None  # whose traceback would keep its frames alive
+        if self._settled or failure is not None:
+            self.end(failure, at=left_at)
 
-    def _leave(self) -> None:
+    def _leave(self) -> int:
+        """Note that the work is done; returns when it was (unix ns)."""
         if self._left_at is None:
             self._left_at, self._seconds = time.time_ns(), time.perf_counter() - self._began
+            if (when_left := self.when_left) is not None:
+                self.when_left = None  # which may know of more than this message
+                when_left()
+        return self._left_at
+
+    def _drop(self) -> None:
+        """End the work, and do no more than a finalizer may: the span ends later."""
+        guarded(FAULT, self._scope.close)
+        left_at = self._leave()
+        if self._settled:
+            end_later(self, left_at)
 
     def describe(self, error: BaseException | None) -> None:
         """Put on the span, and into the metrics, how the work and the message ended."""
@@ -138,27 +152,17 @@ class Processing(OpenSpan):
             self._metrics.processed(self._message.place(), self._seconds, self.outcome, failure)
 
     def until_dropped(self, *parts: object) -> None:
-        """Leave also when the application holds none of *parts* (of the message) any more.
-
-        The span itself is ended by end_dropped(), or by the settlement.
-        """
+        """Leave also when the application holds none of *parts* (of the message) any more."""
         held = len(parts)
 
         def dropped() -> None:
             nonlocal held
             held -= 1
             if not held and self._left_at is None:
-                self._scope.close()
-                self._leave()
-                if self._settled:
-                    _dropped.append(self)
+                self._drop()
 
         for part in parts:
             weakref.finalize(part, dropped).atexit = False
-
-    def end_dropped(self) -> None:
-        """End after the application let go of the message."""
-        self.end(self._error, at=self._left_at)
 
     def __enter__(self) -> Self:
         return self
@@ -171,17 +175,3 @@ def _surroundings() -> tuple[Link, ...]:
     """Return the link to the span, of the application's own, that asks for a message; none where there is none."""
     outside = trace.get_current_span().get_span_context()
     return (Link(outside),) if outside.is_valid else ()
-
-
-_dropped: deque[Processing] = deque()
-"""What the application let go of and no one has ended yet."""
-
-
-def end_dropped() -> None:
-    """End the processing of messages that the application has let go of.  Never raises.
-
-    A finalizer must not do it itself: it may run in the middle of a span processor that holds its lock.
-    """
-    while _dropped:
-        with suppress(IndexError):  # another thread was faster
-            _dropped.popleft().end_dropped()

@@ -17,7 +17,7 @@ from otel_orders.context import CURRENT, Order, current_order
 from otel_orders.instrumentation.audience import EXTERNAL, headers_of
 from otel_orders.instrumentation.headers import Arrival, arrival
 from otel_orders.instrumentation.http import named_method
-from otel_orders.instrumentation.http_metrics import server_durations
+from otel_orders.instrumentation.http_metrics import seconds_since, server_durations
 from otel_orders.instrumentation.order_source import WatchedScope
 from otel_orders.instrumentation.server_answer import CLIENT_ERROR, SERVER_ERROR, Answer
 from otel_orders.instrumentation.server_rules import FAULT
@@ -26,6 +26,7 @@ from otel_orders.instrumentation.server_span import LEAD, Lead, current_lead, wi
 from otel_orders.instrumentation.spans import OpenSpan, guarded, start_span
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from opentelemetry.trace import Span
@@ -54,10 +55,11 @@ class Request(OpenSpan):
         headers = headers_of(scope)
         arrived = self._arrived(headers)
         borrowed = self._borrowed()
-        span = borrowed or self._opened(arrived, attributes | attributes_of(scope, headers))
+        opened = borrowed or guarded(FAULT, self._opened, arrived, attributes, headers)
+        span = opened or trace.get_current_span(arrived.context)  # a fault costs no handler its order
         super().__init__(FAULT, span, adopted=borrowed is not None)
         if self.adopted and arrived.order is not None:
-            span.set_attributes(arrived.order.attributes)
+            guarded(FAULT, span.set_attributes, arrived.order.attributes)
         context = with_baggage(baggage.get_all(arrived.context)) if self.adopted else arrived.context
         self._lead = scope.setdefault(LEAD, Lead(span, context))
         self._routed_order: Order | None = None
@@ -65,7 +67,7 @@ class Request(OpenSpan):
         self.scope = scope if rules.source.path is None else WatchedScope(scope, self._routed)
         self._order_scope = arrived.scope(span, self._lead.inside(context))
 
-    def _arrived(self, headers: dict[str, str]) -> Arrival:
+    def _arrived(self, headers: Mapping[str, str]) -> Arrival:
         """Return what is believed of what *headers* say."""
         now = time.time_ns()
         arrived = arrival(headers, now)
@@ -85,8 +87,9 @@ class Request(OpenSpan):
         lead = current_lead()
         return span if self._inner or lead is None or lead.span.get_span_context().span_id != at.span_id else None
 
-    def _opened(self, arrived: Arrival, attributes: dict[str, Any]) -> Span:
-        options = {"context": arrived.context, "links": arrived.links, "attributes": attributes}
+    def _opened(self, arrived: Arrival, attributes: dict[str, Any], headers: Mapping[str, str]) -> Span:
+        known = attributes | attributes_of(self._outer_scope, headers)
+        options = {"context": arrived.context, "links": arrived.links, "attributes": known}
         return start_span(self._method, arrived.order, kind=SpanKind.SERVER, **options)
 
     def _routed(self, path_params: object) -> None:
@@ -152,7 +155,9 @@ class Request(OpenSpan):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.end(error)
+        if isinstance(error, GeneratorExit):  # whoever ran this task has dropped it
+            self._answer.gone = True
+        self.end_safely(error)
         guarded(FAULT, self._order_scope.close)
         if self._routed_order is not None and CURRENT.get() is self._routed_order:
             CURRENT.set(self._outer_order)
@@ -161,17 +166,17 @@ class Request(OpenSpan):
         """Count the request, and end the span, unless it belongs to another middleware, which then does."""
         if self._answer.status is None and isinstance(error, Exception):
             self._answer.status = SERVER_ERROR  # which the server gives where the application gave no answer
-        guarded(FAULT, self._count, error)
+        guarded(FAULT, self._count, error, at)
         super().end(error, at)
 
-    def _count(self, error: BaseException | None) -> None:
-        if self._counted:
+    def _count(self, error: BaseException | None, at: int | None = None) -> None:
+        if self._counted or self.over:
             return
         self._counted = True
         status = "" if self._answer.status is None else str(self._answer.status)
         route = route_of(self._outer_scope) or ""
         labels = (self._method_label, route, status, self._answer.failed(error), self._audience)
-        server_durations().observe(time.perf_counter() - self._began, labels)
+        server_durations().observe(seconds_since(self._began, at), labels)
 
     def describe(self, error: BaseException | None) -> None:
         """Put route and answer on the span, unless its owner has ended it."""

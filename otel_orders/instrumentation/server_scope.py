@@ -16,10 +16,12 @@ from opentelemetry.semconv.attributes.url_attributes import URL_PATH, URL_SCHEME
 from otel_orders.instrumentation.http import DEFAULT_PORTS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otel_orders.instrumentation.audience import AsgiScope
 
 
-def attributes_of(scope: AsgiScope, headers: dict[str, str]) -> dict[str, Any]:
+def attributes_of(scope: AsgiScope, headers: Mapping[str, str]) -> dict[str, Any]:
     """Return the attributes that a request has from its start; of its query, none."""
     scheme = scope.get("scheme", "http")
     address, port = scope.get("server") or (None, None)

@@ -5,6 +5,7 @@ Knows no client: AMQP counts deliveries on each channel, and an acknowledgement 
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ UNSETTLED: Final = "unsettled"
 
 MAX_WAITING: Final = 10_000
 """Most messages of one channel whose settling is waited for."""
+
+SPARE_TAGS: Final = 100
+"""Tags more than twice as many as those that wait, before they are put in order."""
 
 
 class Settlement(NamedTuple):
@@ -53,35 +57,42 @@ class Settled(Protocol):
 
 
 class Waiting:
-    """What waits, on one channel, for its settlement (or its confirmation): by delivery tag, oldest first."""
+    """What waits, on one channel, for its settlement (or its confirmation), by delivery tag."""
 
     def __init__(self) -> None:
         self._by_tag: dict[int, Settled] = {}
+        self._tags: list[int] = []
+        """A heap, since what an iterator hands out comes late.  Holds tags that wait no more, but never many."""
 
     def add(self, delivery_tag: int, waits: Settled) -> bool:
         """Wait for *delivery_tag*; returns False where too many wait already."""
         if len(self._by_tag) >= MAX_WAITING:
             return False
         self._by_tag[delivery_tag] = waits
+        heappush(self._tags, delivery_tag)
+        if len(self._tags) > 2 * len(self._by_tag) + SPARE_TAGS:
+            self._tags = sorted(self._by_tag)  # which is a heap too
         return True
 
     def settle(self, settlement: Settlement) -> None:
         """Tell those that *settlement* is for.  One that nobody waits for is no error."""
         outcome, last, multiple = settlement
-        tags = [tag for tag in self._by_tag if tag <= last or not last] if multiple else (last,)
-        for tag in tags:
+        for tag in self._up_to(last) if multiple else (last,):
             if (waits := self._by_tag.pop(tag, None)) is not None:
                 waits.settle(outcome)
+
+    def _up_to(self, last: int) -> Iterator[int]:
+        """Take out the tags up to *last*, 0 for all, and look at no other: thousands may wait."""
+        while self._tags and (self._tags[0] <= last or not last):
+            yield heappop(self._tags)
 
     def settle_by(self, read: Callable[..., Settlement], *args: Any, **kwargs: Any) -> None:
         """Tell those that a client's method settles, whose arguments *read* understands."""
         self.settle(read(*args, **kwargs))
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(list(self._by_tag.values()))
-
     def close(self, outcome: str = UNSETTLED) -> None:
         """Tell all that are left *outcome*: their channel is closed."""
+        self._tags.clear()
         while self._by_tag:
             _, waits = self._by_tag.popitem()
             waits.settle(outcome)

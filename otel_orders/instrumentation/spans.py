@@ -7,6 +7,11 @@ clients.
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import time
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import msgspec
@@ -27,6 +32,9 @@ R = TypeVar("R")
 
 tracer = trace.get_tracer("otel_orders")
 """One for all instrumentation, read at each use, so that a test can put its own in place."""
+
+MAX_CONTEXTS = 100
+"""How many exceptions are looked through, each raised while the one before was handled."""
 
 _PLACE = create_key("otel-orders-place")
 
@@ -62,27 +70,57 @@ def error_type(error: BaseException) -> str:
     return "cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__qualname__
 
 
+class _Process:
+    """here: this process, as its spans know it; None before the first.  A fork's child is another."""
+
+    here: object | None = None
+    hooked = False
+
+
+def _enter_process() -> object:
+    """Return what stands for this process, and be told of forks from now on: Python cannot take such a hook back."""
+    if not _Process.hooked:
+        _Process.hooked = True
+        os.register_at_fork(after_in_child=_enter_process)
+    _Process.here = object()
+    return _Process.here
+
+
 class OpenSpan:
-    """A span that is ended once, by whoever comes first.
+    """A span that is ended once, by whoever comes first, and not in a child of the process that began it.
 
     source: under which faults are counted.  adopted: whether another instrumentation made the span and ends it; what
     is known is put on it all the same.
     """
 
     def __init__(self, source: str, span: Span, *, adopted: bool = False) -> None:
+        end_dropped()
+        self._process = _Process.here or _enter_process()
         self.span = span
         self._source = source
         self.adopted = adopted
         self.ended = False
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to end here: it has ended already, or is the parent process's to end."""
+        return self.ended or self._process is not _Process.here
+
     def end(self, error: BaseException | None = None, at: int | None = None) -> None:
         """End the span, because of *error* if there is one.  at: unix ns, None for now.  Never raises."""
-        if self.ended:
+        if self.over:
             return
         self.ended = True
         guarded(self._source, self.describe, error)
         if not self.adopted:
             guarded(self._source, self.span.end, at)
+
+    def end_safely(self, error: BaseException | None = None) -> None:
+        """End the span where application code runs, whatever runs it: later, if that may be the garbage collector."""
+        if _is_closing(error or sys.exception()):
+            end_later(self, time.time_ns())
+        else:
+            self.end(error)
 
     def describe(self, error: BaseException | None) -> None:
         """Put on the span what is known at its end."""
@@ -94,8 +132,44 @@ class OpenSpan:
             self.span.set_attribute(ERROR_TYPE, error_type(error))
 
 
+def _is_closing(error: BaseException | None) -> bool:
+    """Return whether a generator or a coroutine is being closed: the garbage collector does that anywhere.
+
+    error: what it is left by, which may have been raised on the way out.
+    """
+    for _ in range(MAX_CONTEXTS):
+        if error is None or isinstance(error, GeneratorExit):
+            break
+        error = error.__context__
+    return isinstance(error, GeneratorExit)
+
+
+_dropped: deque[tuple[OpenSpan, int]] = deque()
+"""What the application let go of, and when; no one has ended it yet."""
+
+
+def end_later(span: OpenSpan, at: int) -> None:
+    """Have *span* end, as of *at* (unix ns), when the next one of ours begins, or with the program.  Never raises.
+
+    For finalizers and generators that are closed, which must not do it themselves: the garbage collector may run them
+    in the middle of a span processor that holds its lock.
+    """
+    _dropped.append((span, at))
+
+
+def end_dropped() -> None:
+    """End what end_later() was told.  Never raises."""
+    while _dropped:
+        with suppress(IndexError):  # another thread was faster
+            span, at = _dropped.popleft()
+            span.end(at=at)
+
+
 class Outbound(OpenSpan):
-    """The span of something that is sent: current inside the block, and ended by an error that leaves it."""
+    """The span of something that is sent: current inside the block, and ended by an error that leaves it.
+
+    A coroutine that is closed ends it too, if a little later: it may be the garbage collector that closes.
+    """
 
     def __enter__(self) -> Self:
         self._before = get_current()
@@ -107,7 +181,7 @@ class Outbound(OpenSpan):
         if get_current() is self._inside:  # no token: a coroutine may be closed in another context
             attach(self._before)
         if error is not None:
-            self.end(error)
+            self.end_safely(error)
 
 
 class _Place(msgspec.Struct):

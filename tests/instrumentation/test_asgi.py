@@ -25,7 +25,8 @@ from otel_orders.context import Order, bound, current_order
 from otel_orders.instrumentation import httpx as httpx_instrumentation
 from otel_orders.instrumentation.amqp import Message, Sending
 from otel_orders.instrumentation.asgi import OrderMiddleware
-from otel_orders.instrumentation.audience import comes_from_inside
+from otel_orders.instrumentation.audience import CALLER_HEADERS, by_client, comes_from_inside, headers_of
+from otel_orders.instrumentation.spans import end_dropped
 
 if TYPE_CHECKING:
     from tests.instrumentation.conftest import Faults, Spans
@@ -138,11 +139,49 @@ def test_a_caller_from_outside_is_not_believed_and_its_trace_only_linked(serve: 
         (("10.0.0.9", 1), {"x-forwarded-for": "8.8.8.8"}, False),
         (("10.0.0.9", 1), {"x-forwarded-for": "unknown"}, False),
         (("10.0.0.9", 1), {"forwarded": "for=8.8.8.8"}, False),
+        (("10.0.0.9", 1), {"x-forwarded": "for=8.8.8.8"}, False),
+        (("10.0.0.9", 1), {"via": "1.1 edge"}, False),
+        (("10.0.0.9", 1), {"x-real-ip": "10.0.0.1"}, True),
+        *((("10.0.0.9", 1), {name: "8.8.8.8"}, False) for name in sorted(CALLER_HEADERS)),
+        (("10.0.0.9", 1), {"x-forwarded-for": "10.0.0.1", "X-Real-IP": "8.8.8.8"}, False),
+        (("10.0.0.9", 1), {"x-forwarded-for": ",".join(["10.0.0.1"] * 32)}, True),
+        (("10.0.0.9", 1), {"x-forwarded-for": ",".join(["10.0.0.1"] * 33)}, False),
+        (("fd00:ec2::254", 1), {}, False),
     ],
 )
 def test_inside_is_who_has_a_private_address_all_the_way(client: Any, headers: dict[str, str], inside: bool) -> None:
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     assert comes_from_inside({"type": "http", "client": client, "headers": raw}) is inside
+
+
+class Counted(bytes):
+    """The name of a header, that knows how often it was read."""
+
+    read = 0
+
+    def decode(self, *args: Any, **kwargs: Any) -> str:
+        self.read += 1
+        return super().decode(*args, **kwargs)
+
+
+@pytest.mark.usefixtures("spans")
+@pytest.mark.anyio
+async def test_headers_are_read_once_however_many_ask_who_the_caller_is() -> None:
+    name = Counted(b"x-real-ip")
+
+    async def app(scope: Any, *_: Any) -> None:
+        assert by_client(scope) == "internal"
+
+    await call(OrderMiddleware(app), http_scope(headers=[(name, b"10.0.0.1"), (b"x-real-ip", b"10.0.0.2")]))
+    assert name.read == 1
+
+
+def test_headers_that_a_middleware_changes_are_read_again() -> None:
+    scope = http_scope(headers=[(b"x-real-ip", b"10.0.0.1")])
+    assert comes_from_inside(scope)
+    scope["headers"].append((b"X-Real-IP", b"8.8.8.8"))
+    assert not comes_from_inside(scope)
+    assert headers_of(scope) == {"x-real-ip": "10.0.0.1,8.8.8.8"}
 
 
 @pytest.mark.anyio
@@ -475,7 +514,7 @@ async def test_baggage_may_come_in_several_headers(spans: Spans) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_fault_of_ours_is_counted_and_the_request_is_answered_once(
+async def test_a_fault_of_ours_is_counted_and_costs_the_handler_neither_its_order_nor_the_callers_trace(
     monkeypatch: pytest.MonkeyPatch, faults: Faults
 ) -> None:
     class Broken:
@@ -486,13 +525,34 @@ async def test_a_fault_of_ours_is_counted_and_the_request_is_answered_once(
     calls: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        calls.append(current_order())
+        calls.append((current_order(), trace.get_current_span().get_span_context().span_id))
         await PlainTextResponse("fine")(scope, receive, send)
 
     sent = await call(OrderMiddleware(app), http_scope())
-    assert calls == [None]
+    assert calls == [(ORDER, int(PARENT.split("-")[2], 16))]
     assert [event["type"] for event in sent] == ["http.response.start", "http.response.body"]
     faults.expected = {"asgi"}
+
+
+def test_a_request_whose_task_is_thrown_away_ends_later_and_says_that_it_was_cancelled(spans: Spans) -> None:
+    """The garbage collector closes a coroutine anywhere, even in a span processor that holds its lock."""
+
+    class Pending:
+        def __await__(self) -> Any:
+            yield
+
+    async def app(*_: Any) -> None:
+        await Pending()
+
+    async def nothing(*_: Any) -> Any: ...
+
+    running = OrderMiddleware(app)(http_scope(), nothing, nothing)
+    running.send(None)
+    running.close()
+    assert spans.finished == []
+    assert current_order() is None
+    end_dropped()
+    assert (spans.one("GET").attributes or {})["error.type"] == "cancelled"
 
 
 def test_an_order_and_its_trace_go_through_two_services(serve: Serve, spans: Spans) -> None:

@@ -158,6 +158,8 @@ def test_the_audience_is_told_by_the_address_that_a_proxy_reports(
         (by_host("api.shop.example"), {"headers": [(b"host", b"api.shop.example.")]}, "external"),
         (by_host(".shop.example"), {"headers": [(b"host", b"api.shop.example")]}, "external"),
         (by_host(".shop.example"), {"headers": [(b"host", b"eshop.example")]}, "internal"),
+        (by_host("API.shop.example."), {"headers": [(b"host", b"api.shop.example")]}, "external"),
+        (by_host(".bücher.example"), {"headers": [(b"host", b"api.xn--bcher-kva.example")]}, "external"),
         (by_host("api.shop.example"), {"headers": [(b"host", b"mes:80")]}, "internal"),
         (by_host("api.shop.example"), {"headers": [(b"host", b"[::1")]}, "internal"),
         (by_host("api.shop.example"), {}, "internal"),
@@ -175,6 +177,11 @@ def test_the_audience_is_told_by_address_path_host_or_header(
 def test_a_path_that_could_match_nothing_is_a_mistake() -> None:
     with pytest.raises(ConfigurationError, match=r"'orders'.*expected paths that start with a slash"):
         by_path("/b2b", "orders")
+
+
+def test_a_host_name_with_a_port_could_match_nothing_either() -> None:
+    with pytest.raises(ConfigurationError, match=r"by_host: 'shop.example:443' is no host"):
+        by_host("shop.example:443")
 
 
 def test_a_caller_that_leaves_in_the_middle_of_a_stream_cancelled_its_request(serve: Serve, counts: Counts) -> None:

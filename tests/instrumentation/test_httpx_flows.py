@@ -7,7 +7,10 @@ import gc
 import hashlib
 import json
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,7 @@ import h2.connection
 import h2.events
 import httpx
 import pytest
+from opentelemetry.sdk.trace import SpanProcessor
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -23,11 +27,13 @@ from starlette.routing import Route
 from otel_orders.context import Order, bound
 from otel_orders.instrumentation import httpx as instrumentation
 from otel_orders.instrumentation.http_metrics import CLIENT_LABELS, client_durations
+from otel_orders.instrumentation.spans import end_dropped
 from tests.instrumentation.http_counts import Counts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from opentelemetry.sdk.trace import ReadableSpan
     from starlette.requests import Request
 
     from tests.instrumentation.conftest import Spans
@@ -265,7 +271,7 @@ def test_a_hook_that_fails_reaches_the_caller_and_the_span_ends(url: str, spans:
     assert len(spans.finished) == 1
 
 
-def test_a_response_that_nobody_closes_ends_its_span_when_nobody_holds_it(
+def test_a_response_that_nobody_closes_ends_its_span_as_of_when_nobody_held_it_any_more(
     url: str, spans: Spans, counts: Counts
 ) -> None:
     with httpx.Client(trust_env=False) as client:
@@ -273,8 +279,105 @@ def test_a_response_that_nobody_closes_ends_its_span_when_nobody_holds_it(
         assert spans.finished == []
         del response
         gc.collect()
-        assert len(spans.finished) == 1
+        let_go_at = time.time_ns()
+        client.get(f"{url}/echo")
+    assert (spans.finished[0].end_time or 0) <= let_go_at
+    assert {labels[3:]: count for labels, count in counts.all.items()} == {("200", ""): 2}
+
+
+class Collecting(SpanProcessor):
+    """As a span processor that holds its lock while the garbage collector runs."""
+
+    locked = False
+    entered_twice = False
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self.locked:  # which is a deadlock
+            self.entered_twice = True
+        elif span.name == "work":
+            self.locked = True
+            gc.collect()
+            self.locked = False
+
+
+def left_unread(url: str) -> None:
+    with httpx.Client(trust_env=False) as client:
+        response = client.send(client.build_request("GET", url), stream=True)
+    response.extensions["cycle"] = response
+
+
+def left_by_its_reader(url: str) -> None:
+    def read() -> Iterator[bytes]:
+        with httpx.Client(trust_env=False) as client, client.stream("GET", url) as response:
+            assert cycle
+            yield from response.iter_raw()
+
+    cycle: list[Any] = []
+    cycle.append(read())
+    next(cycle[0])
+
+
+def left_unread_in_a_loop(url: str) -> None:
+    async def ask() -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            response = await client.send(client.build_request("GET", url), stream=True)
+        response.extensions["cycle"] = response
+
+    asyncio.run(ask())
+
+
+@pytest.mark.filterwarnings("ignore:.*:ResourceWarning")
+@pytest.mark.parametrize("leave", [left_unread, left_by_its_reader, left_unread_in_a_loop])
+def test_the_garbage_collector_ends_no_span(
+    url: str, spans: Spans, counts: Counts, leave: Callable[[str], None]
+) -> None:
+    collecting = Collecting()
+    spans.provider.add_span_processor(collecting)
+    gc.collect()
+    gc.disable()
+    leave(f"{url}/stalling")
+    with spans.tracer.start_as_current_span("work"):
+        pass
+    gc.enable()
+    assert not collecting.entered_twice
+    end_dropped()
+    assert len(spans.of("GET")) == 1
     assert {labels[3:]: count for labels, count in counts.all.items()} == {("200", ""): 1}
+
+
+def test_what_is_still_unread_ends_when_the_instrumentation_does(url: str, spans: Spans, counts: Counts) -> None:
+    with httpx.Client(trust_env=False) as client, client.stream("GET", f"{url}/stalling"):
+        instrumentation.uninstrument()
+        assert len(spans.of("GET")) == 1
+    assert sum(counts.all.values()) == 1
+
+
+UNREAD_AT_THE_END = """
+import gc, os, sys, httpx
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+from otel_orders.instrumentation import httpx as instrumentation
+
+parent = os.getpid()
+provider = TracerProvider()
+written = ConsoleSpanExporter(formatter=lambda span: f"{span.name} {os.getpid() == parent}\\n")
+provider.add_span_processor(SimpleSpanProcessor(written))
+trace.set_tracer_provider(provider)
+instrumentation.instrument()
+client = httpx.Client(trust_env=False)
+responses = [client.send(client.build_request("GET", sys.argv[1]), stream=True) for _ in range(2)]
+del responses[0]
+gc.collect()
+if child := os.fork():
+    os.waitpid(child, 0)
+"""
+
+
+def test_what_is_still_unread_at_the_end_of_the_program_ends_with_it_and_not_with_that_of_a_child(url: str) -> None:
+    program = [sys.executable, "-c", UNREAD_AT_THE_END, f"{url}/stalling"]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout.splitlines(), ran.stderr) == (["GET True"] * 2, "")
 
 
 class Retrying(httpx.BaseTransport):

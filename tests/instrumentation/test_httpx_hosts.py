@@ -17,6 +17,7 @@ from otel_orders import names
 from otel_orders.context import Order, bound
 from otel_orders.errors import ConfigurationError
 from otel_orders.instrumentation import httpx as instrumentation
+from otel_orders.instrumentation.http_headers import NOTHING, Hosts, readers, told
 from otel_orders.instrumentation.http_metrics import CLIENT_LABELS, client_durations
 from otel_orders.privacy import pseudonym
 from otel_orders.settings import read_http_settings
@@ -121,6 +122,57 @@ def test_each_host_is_told_what_its_list_says(  # noqa: PLR0917 - fixtures
     assert (f"order_id={order_id}" in carried) is (order_id is not None)
     assert ("tenant" in carried) is (order_id == "4711")
     assert ("acme" in str(told)) is (order_id == "4711")
+
+
+@pytest.mark.parametrize(
+    ("listed", "url"),
+    [
+        ("bücher.example", "http://xn--bcher-kva.example/"),
+        ("xn--bcher-kva.example", "http://BÜCHER.example./"),
+        (".bücher.example", "http://api.bücher.example/"),
+        (".XN--bcher-kva.example.", "http://api.bücher.example/"),
+        ("bank.example.", "http://Bank.example/"),
+        ("[0:0:0:0:0:0:0:1]", "http://[::1]/"),
+    ],
+)
+def test_a_host_is_on_a_list_however_it_is_written(listed: str, url: str) -> None:
+    (host,) = readers(httpx.URL(url), None)
+    assert told(host, Hosts(untraced=(listed,))) == NOTHING
+    assert told("other.example", Hosts(untraced=(listed,))) != NOTHING
+
+
+@pytest.mark.parametrize("transport", [httpx.HTTPTransport, httpx.AsyncHTTPTransport])
+def test_a_proxy_reads_what_is_not_encrypted(transport: Any) -> None:
+    proxied = transport(proxy="http://user:secret@proxy.example:3128")
+    assert readers(httpx.URL("http://mes/"), proxied) == ("mes", "proxy.example")
+    assert readers(httpx.URL("https://mes/"), proxied) == ("mes",)
+    assert readers(httpx.URL("http://mes/"), transport()) == ("mes",)
+
+
+@sync_and_async
+@pytest.mark.parametrize("path", ["/price", "/health"])
+@pytest.mark.parametrize(
+    ("about_the_proxy", "order_id"),
+    [
+        ({}, "4711"),
+        ({"OTEL_ORDERS_PSEUDONYM_HOSTS": "127.0.0.1"}, pseudonym("4711", KEY.encode())),
+        ({"OTEL_ORDERS_NO_TRACE_HOSTS": "127.0.0.1"}, None),
+    ],
+)
+@pytest.mark.usefixtures("spans")
+def test_a_request_through_a_proxy_tells_what_the_proxy_may_know(
+    url: str, fetch: Fetch, path: str, about_the_proxy: dict[str, str], order_id: str | None
+) -> None:
+    instrumentation.instrument(settings=read_http_settings(ENVIRONMENT | about_the_proxy))
+    with bound(ORDER):
+        told = fetch("GET", f"http://mes.example{path}", proxy=url).json()
+    assert (f"order_id={order_id}" in told.get("baggage", "")) is (order_id is not None)
+    assert ("4711" in str(told)) is (order_id == "4711")
+
+
+def test_a_mistake_in_a_list_of_the_code_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="internal_hosts: 'mes:80' is no host"):
+        instrumentation.instrument(("mes:80",))
 
 
 @sync_and_async

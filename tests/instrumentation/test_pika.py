@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.broker
 
 ORDER = Order("4711", "acme")
-METHODS = ("basic_publish", "basic_consume", "consume", "basic_get")
+METHODS = ("basic_publish", "basic_consume", "consume", "cancel", "basic_get")
 
 Work = Callable[[Any, Any, Any], object]
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.context import get_current, set_value
+from opentelemetry.trace import StatusCode
 
 from otel_orders.context import Order, bound, current_order
-from otel_orders.instrumentation.spans import OpenSpan, Scope, guarded
+from otel_orders.instrumentation.spans import OpenSpan, Outbound, Scope, end_dropped, end_later, guarded
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from tests.instrumentation.conftest import Faults, Spans
 
 
@@ -94,3 +99,40 @@ def test_a_guarded_step_returns_what_it_has_or_none(faults: Faults) -> None:
     assert faults.counted == set()
     assert guarded("test", int, "seven") is None
     faults.expected = {"test"}
+
+
+def test_what_a_finalizer_lets_go_of_ends_when_the_next_span_begins_and_as_of_then(spans: Spans) -> None:
+    dropped = OpenSpan("test", spans.tracer.start_span("dropped"))
+    let_go_at = time.time_ns()
+    end_later(dropped, let_go_at)
+    assert not spans.of("dropped")
+    OpenSpan("test", spans.tracer.start_span("next"))
+    assert spans.one("dropped").end_time == let_go_at
+
+
+def test_what_a_generator_sends_while_it_is_closed_ends_later(spans: Spans) -> None:
+    def stepping(failure: type[Exception] | None) -> Generator[None]:
+        with Outbound("test", spans.tracer.start_span("left")):
+            try:
+                yield
+            finally:
+                if failure is not None:
+                    raise failure
+
+    for failure in (None, OSError):
+        steps = stepping(failure)
+        next(steps)
+        with pytest.raises(failure) if failure else nullcontext():
+            steps.close()
+        assert not spans.of("left")
+        end_dropped()
+        assert spans.one("left").status.status_code is StatusCode.UNSET
+        spans.forget()
+
+
+def test_what_was_ended_meanwhile_is_not_ended_again(spans: Spans) -> None:
+    dropped = OpenSpan("test", spans.tracer.start_span("dropped"))
+    end_later(dropped, 1)
+    dropped.end()
+    end_dropped()
+    assert spans.one("dropped").end_time != 1
