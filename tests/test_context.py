@@ -69,7 +69,7 @@ def test_what_a_span_carries_of_its_order(order: Order, attributes: dict[str, ob
     assert order.attributes is order.attributes
 
 
-IDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=MAX_ID)
+IDS = st.text(st.characters(categories=["L", "N", "P", "S"]) | st.just(" "), min_size=1, max_size=MAX_ID)
 
 
 @given(IDS.filter(lambda text: text == text.strip()), st.none() | IDS.filter(lambda text: text == text.strip()))
@@ -79,12 +79,12 @@ def test_an_order_travels_as_w3c_baggage(order_id: str, partner_id: str | None) 
     assert from_baggage(W3CBaggagePropagator().extract(carrier, Context())) == Order(order_id, partner_id)
 
 
-@pytest.mark.parametrize("order_id", [None, "", "x" * (MAX_ID + 1), 7])
+@pytest.mark.parametrize("order_id", [None, "", "x" * (MAX_ID + 1), 7, "1\n2", "\x1b[2J"])
 def test_baggage_that_names_no_usable_order_is_no_order(order_id: object) -> None:
     assert from_baggage(baggage.set_baggage("order_id", order_id, Context())) is None
 
 
-@pytest.mark.parametrize("partner_id", ["", "x" * (MAX_ID + 1), 7])
+@pytest.mark.parametrize("partner_id", ["", "x" * (MAX_ID + 1), 7, "1\n2"])
 def test_an_unusable_partner_does_not_cost_the_order(partner_id: object) -> None:
     context = baggage.set_baggage("order_id", "A-1", baggage.set_baggage("partner_id", partner_id, Context()))
     assert from_baggage(context) == Order("A-1")

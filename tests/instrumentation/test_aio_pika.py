@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -414,6 +417,46 @@ async def test_a_got_message_that_needs_no_settling_is_in_process_until_the_next
     assert await queue.get(fail=False) is None
     assert current_order() is None
     assert spans.one("process").status.status_code is StatusCode.UNSET
+
+
+@pytest.mark.parametrize("inside_a_span", [False, True])
+@pytest.mark.usefixtures("_instrumented")
+async def test_a_task_that_asks_for_the_queue_before_each_get_keeps_none_of_them(
+    channel: Any, queue: Any, spans: Spans, *, inside_a_span: bool
+) -> None:
+    seen: weakref.WeakSet[Any] = weakref.WeakSet()
+    for _ in range(10):
+        await publish(channel, queue)
+        found = await channel.get_queue(queue.name, ensure=False)
+        seen.add(found)
+        message = await found.get()
+        with spans.tracer.start_as_current_span("work") if inside_a_span else nullcontext():
+            await message.ack()
+    del found, message
+    await queue.get(fail=False)
+    gc.collect()
+    assert len(spans.of("process")) == 10
+    assert not seen
+
+
+@pytest.mark.usefixtures("_instrumented")
+async def test_an_exception_that_nobody_retrieves_is_told_by_asyncio_as_ever(channel: Any, queue: Any) -> None:
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    await publish(channel, queue)
+
+    async def work() -> None:
+        await queue.get(no_ack=True)
+        raise RuntimeError("nobody asks")
+
+    task = asyncio.create_task(work())
+    await asyncio.wait([task])
+    await asyncio.sleep(0)  # the task's end is told to us after those who wait for it
+    del task
+    gc.collect()
+    assert [(context["message"], str(context["exception"])) for context in told] == [
+        ("Task exception was never retrieved", "nobody asks")
+    ]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])

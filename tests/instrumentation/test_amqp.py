@@ -6,7 +6,7 @@ import copy
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,18 +16,22 @@ from opentelemetry.context import attach, detach, get_current
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_orders import names
 from otel_orders.context import Order, bound, current_order
 from otel_orders.instrumentation import amqp, headers
 from otel_orders.instrumentation.amqp import TRACING, Message, Propagation, Sending, Tracing
+from otel_orders.instrumentation.delivery import history
 from otel_orders.instrumentation.processing import Processing
 from otel_orders.instrumentation.semconv import destination
+from otel_orders.instrumentation.spans import end_dropped
 
 if TYPE_CHECKING:
-    from tests.instrumentation.conftest import Spans
+    from collections.abc import Generator
+
+    from tests.instrumentation.conftest import Faults, Spans
 
 ORDER = Order("4711", "acme")
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -123,7 +127,7 @@ def test_headers_of_any_shape_can_be_processed(received: Any) -> None:
 @given(st.dictionaries(KEYS, VALUES), st.text(st.characters(codec="utf-8"), min_size=1, max_size=100))
 @pytest.mark.usefixtures("spans")
 def test_any_order_arrives_as_it_was_sent(own: Any, order_id: str) -> None:
-    order = Order(order_id.strip() or "blank", "ринг & Co, 1=2;3")
+    order = Order("".join(filter(str.isprintable, order_id)).strip() or "blank", "ринг & Co, 1=2;3")
     others = {key: value for key, value in own.items() if key not in amqp.CARRIED}
     with bound(order):
         carried = sent(others)
@@ -304,3 +308,55 @@ def test_oversized_baggage_is_left_aside_without_a_word(
         assert baggage.get_all() == {}
     assert spans.one("process").parent is not None
     assert caplog.records == []
+
+
+FORGED = "1%5D%20ok%0A2026-11-26%20INFO%20paid%1B%5B2J"
+
+
+@pytest.mark.parametrize("others", ["", ",theirs=1"])
+@pytest.mark.usefixtures("spans")
+def test_an_id_that_could_forge_a_log_line_is_none(others: str) -> None:
+    with Processing(message({"baggage": f"order_id={FORGED}{others}"}), TRACING):
+        assert current_order() is None
+    with Processing(message({"baggage": f"order_id=4711,partner_id={FORGED}{others}"}), TRACING):
+        assert current_order() == Order("4711")
+
+
+def test_an_order_that_no_receiver_would_take_is_not_sent() -> None:
+    with bound(Order("47\n11")):
+        assert "baggage" not in sent({})
+    with bound(Order("4711", "ac\nme")):
+        assert sent({})["baggage"] == "order_id=4711"
+
+
+def test_a_metric_that_fails_costs_neither_the_order_nor_the_span(spans: Spans, faults: Faults) -> None:
+    class FullDisk:
+        def delivered(self, *_: Any, **__: Any) -> None:
+            raise OSError("No space left on device")
+
+        processed = delivered
+
+    with Processing(message({"baggage": "order_id=4711"}), Tracing(metrics=cast("Any", FullDisk()))):
+        assert current_order() == Order("4711")
+    assert spans.one("process")
+    faults.expected = {"amqp"}
+
+
+def test_a_publishing_whose_coroutine_is_closed_ends_later_and_as_of_then(spans: Spans) -> None:
+    def publishing() -> Generator[None, None, None]:
+        with Sending(message({}), TRACING):
+            yield
+
+    closed = publishing()
+    next(closed)
+    closed.close()
+    assert not spans.finished
+    closed_by = time.time_ns()
+    end_dropped()
+    assert (spans.one("send").end_time or 0) <= closed_by
+    assert spans.one("send").status.status_code is StatusCode.UNSET
+
+
+def test_a_count_of_retries_that_no_span_can_hold_is_the_highest_that_it_can() -> None:
+    death = {"queue": "q", "count": 2**63 - 1}
+    assert history({"x-death": [death, death]}, "q", redelivered=False)[names.RETRY_ATTEMPT] == 2**63 - 1

@@ -17,7 +17,7 @@ import pytest
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import StatusCode
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 
 from otel_orders import instrumentation, names
 from otel_orders.instrumentation.semconv import OPT_IN
@@ -396,6 +396,18 @@ def test_the_metrics_leave_their_registry_with_the_last_client() -> None:
         assert {metric.name for metric in metrics.collect()} >= {names.MESSAGE_AGE}
         instrumentation.uninstrument_all()
         assert list(metrics.collect()) == []
+
+
+def test_a_metric_of_the_applications_by_one_of_the_names_leaves_none_of_ours_behind(faults: Faults) -> None:
+    metrics = CollectorRegistry()
+    theirs = Histogram(names.MESSAGING_PROCESS_DURATION, "theirs", registry=metrics)
+    instrumentation.instrument_all(registry=metrics)
+    assert [metric.documentation for metric in metrics.collect()] == ["theirs"]
+    metrics.unregister(theirs)
+    instrumentation.instrument_all(registry=metrics)
+    assert {metric.name for metric in metrics.collect()} >= {names.MESSAGING_PROCESS_DURATION, names.MESSAGE_AGE}
+    instrumentation.uninstrument_all()
+    faults.expected = {"pika", "aio_pika"}
 
 
 class Raises(SpanProcessor):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -147,3 +149,27 @@ def test_a_client_that_cannot_be_instrumented_is_counted_and_harms_nobody(
     instrumentation.uninstrument_all()
     assert vars(httpx.HTTPTransport)["handle_request"] is original
     faults.expected = {"tabnanny"}
+
+
+def test_threads_that_instrument_at_once_wrap_once() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(100):
+            owner, patches, together = client(), Patches(), threading.Barrier(4)
+            original = vars(owner)["send"]
+
+            def instrument(owner: Any = owner, patches: Patches = patches, together: Any = together) -> None:
+                together.wait()
+                patches.apply([(owner, "send", plus(1))])
+
+            threads = [threading.Thread(target=instrument) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert owner().send(0) == 1
+            patches.restore()
+            assert vars(owner)["send"] is original
+    finally:
+        sys.setswitchinterval(interval)

@@ -14,6 +14,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import UnroutableError
@@ -25,6 +26,8 @@ from otel_orders.instrumentation.amqp import Propagation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from opentelemetry.sdk.trace import ReadableSpan
 
     from tests.instrumentation.conftest import Faults, Spans
 
@@ -470,3 +473,50 @@ def test_an_order_that_was_bound_around_a_get_ends_with_its_block(told: Order | 
         return current_order()
 
     assert contextvars.copy_context().run(application) is None
+
+
+class Collecting(SpanProcessor):
+    """Is at work, as if it held its lock, while the garbage collector runs.  ended: the spans that ended meanwhile."""
+
+    def __init__(self) -> None:
+        self._at_work = False
+        self.ended: list[str] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self._at_work:
+            self.ended.append(span.name)
+        elif span.name == "work":
+            self._at_work = True
+            gc.collect()
+            self._at_work = False
+
+
+@pytest.mark.usefixtures("_instrumented")
+def test_a_loop_that_the_garbage_collector_finds_ends_its_span_after_the_collection(
+    channel: Any, queue: str, spans: Spans
+) -> None:
+    class Worker:
+        messages: Any
+        itself: Any
+
+    def abandon() -> None:
+        worker = Worker()
+        worker.itself, worker.messages = worker, channel.consume(queue, auto_ack=True)
+        next(worker.messages)
+
+    collecting = Collecting()
+    spans.provider.add_span_processor(collecting)
+    publish(channel, queue)
+    gc.disable()
+    try:
+        abandon()
+        spans.tracer.start_span("work").end()
+    finally:
+        gc.enable()
+    assert current_order() is None
+    assert collecting.ended == []
+    assert spans.of("process") == []
+    publish(channel, queue)
+    work_ended_at = spans.one("work").end_time or 0
+    assert (spans.one("process").attributes or {})[names.ORDER_ID] == "4711"
+    assert (spans.one("process").end_time or 0) >= work_ended_at

@@ -172,6 +172,51 @@ def test_a_publishing_ends_when_the_broker_has_told_how_it_went(
     assert (span.attributes or {})[names.ORDER_ID] == "4711"
 
 
+class Told(str):
+    """A trace context of the application's own that counts how often it is looked at."""
+
+    __slots__ = ()
+    looks = 0
+
+    def __eq__(self, other: object) -> bool:
+        Told.looks += 1
+        return str.__eq__(self, other)
+
+    def __str__(self) -> str:
+        Told.looks += 1
+        return "".join(self)
+
+    __hash__ = str.__hash__
+
+
+@pytest.mark.parametrize("twins", [1, 2])
+@pytest.mark.usefixtures("_instrumented")
+def test_each_message_that_comes_back_is_found_without_a_look_at_all_others(
+    amqp_url: str, spans: Spans, twins: int
+) -> None:
+    count = 200
+
+    def work(app: Application) -> None:
+        def on_confirmed(frame: Any) -> None:
+            if frame.method.delivery_tag == count + 1:
+                app.done()
+
+        def publish(_: Any) -> None:
+            for number in range(count):
+                traceparent = Told(f"00-{1 + number // twins:032x}-b7ad6b7169203331-01")
+                headers = {"traceparent": traceparent, names.PUBLISHED_AT_HEADER: 7}
+                app.publish("nowhere", headers=headers)
+            Told.looks = 0
+            app.publish()
+
+        app.channel.confirm_delivery(on_confirmed, publish)
+
+    Application(pika.SelectConnection, amqp_url, work)
+    outcomes = [(span.attributes or {})[names.OUTCOME] for span in spans.of("send")]
+    assert (outcomes.count("returned"), outcomes.count("confirmed")) == (count, 1)
+    assert Told.looks < 10 * count
+
+
 @pytest.mark.parametrize("lost", [False, True])
 @pytest.mark.usefixtures("_instrumented")
 def test_what_is_never_settled_or_confirmed_says_so(amqp_url: str, spans: Spans, *, lost: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 import time
 from contextlib import nullcontext
@@ -136,3 +137,16 @@ def test_what_was_ended_meanwhile_is_not_ended_again(spans: Spans) -> None:
     dropped.end()
     end_dropped()
     assert spans.one("dropped").end_time != 1
+
+
+def test_a_child_of_a_fork_ends_its_own_spans_and_none_of_its_parents(spans: Spans) -> None:
+    opened = OpenSpan("test", spans.tracer.start_span("the parent's"))
+    end_later(OpenSpan("test", spans.tracer.start_span("the parent's, dropped")), 1)
+    if (child := os.fork()) == 0:
+        opened.end()
+        OpenSpan("test", spans.tracer.start_span("the child's")).end()
+        os._exit([span.name for span in spans.finished] != ["the child's"])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    opened.end()
+    end_dropped()
+    assert [span.name for span in spans.finished] == ["the parent's", "the parent's, dropped"]
