@@ -17,6 +17,7 @@ from otel_orders.errors import ConfigurationError, EventError
 from otel_orders.ledger import tables
 from otel_orders.ledger.beside import beside
 from otel_orders.ledger.reconcile import Columns, Report, Times, reconcile
+from otel_orders.ledger.service import SQLITE
 from otel_orders.lifecycle import load_lifecycle
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def reconcile_command(  # noqa: PLR0917 - typer calls it by name
     compared.
     """
     read = load_lifecycle(lifecycle)
+    _check_store(store)
     moments = sources.moments(zone, time_format)
     columns = Columns(id_column, status_column, entered_at_column, moments, sources.statuses(map_file))
     rows = _rows(snapshot, query, columns, delimiter)
@@ -73,6 +75,12 @@ def reconcile_command(  # noqa: PLR0917 - typer calls it by name
     coverage = report.coverage
     if report.reasons or coverage is None or coverage < min_coverage:
         raise typer.Exit(DIFFERS)
+
+
+def _check_store(url: str) -> None:
+    path = url.removeprefix(SQLITE)
+    if url.startswith(SQLITE) and path and not Path(path).exists():  # opening it would make one in which all are silent
+        raise ConfigurationError(f"--store {url}: there is no such file")
 
 
 def _rows(snapshot: str, query: str | None, columns: Columns, delimiter: str | None) -> Iterator[Row]:

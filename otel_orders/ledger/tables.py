@@ -82,7 +82,7 @@ def query_rows(url: str, query: str, needed: Sequence[str]) -> Iterator[Row]:
         return _sqlite_rows(url.removeprefix(SQLITE), query, needed)
     if url.startswith(POSTGRESQL):
         return _postgresql_rows(url, query, needed)
-    raise ConfigurationError(f"{url!r}: expected {SQLITE}PATH or {POSTGRESQL[0]}...")
+    raise ConfigurationError(f"of databases, expected {SQLITE}PATH or {POSTGRESQL[0]}...")  # it may hold a password
 
 
 def check(columns: Sequence[str], needed: Sequence[str]) -> None:
@@ -116,7 +116,7 @@ def _postgresql_rows(url: str, query: str, needed: Sequence[str]) -> Iterator[Ro
             found.execute(query.encode())
             yield from _rows([column.name for column in found.description or ()], found, needed)
     except psycopg.Error as error:
-        raise ConfigurationError(f"the snapshot's query: {error}") from None
+        raise ConfigurationError(f"the snapshot's query: {' '.join(str(error).split())}") from None
 
 
 def _rows(columns: list[str], found: Iterable[Sequence[Any]], needed: Sequence[str]) -> Iterator[Row]:

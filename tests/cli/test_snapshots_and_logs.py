@@ -72,7 +72,19 @@ def test_beside_a_running_ledger_a_snapshot_finds_what_telemetry_did_not(tmp_pat
         assert "stuck" in client.get("/orders/A-3").text
 
 
+def new_store(folder: Path) -> None:
+    open_store(f"sqlite:///{folder / 'ledger.db'}").close()
+
+
+def test_a_store_that_there_is_not_is_not_made(tmp_path: Path) -> None:
+    ended = Ended(tmp_path, "reconcile", snapshot(tmp_path, ("A-1", "SUBMITTED", time.time_ns())))
+    assert (ended.code, ended.out) == (2, "")
+    assert "there is no such file" in ended.err
+    assert not (tmp_path / "ledger.db").exists()
+
+
 def test_a_query_is_a_snapshot_too(tmp_path: Path) -> None:
+    new_store(tmp_path)
     with closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
         shop.execute("CREATE TABLE orders (nr, state, since)")
         shop.execute("INSERT INTO orders VALUES (4711, 'SUBMITTED', '2026-11-01 12:00:00')")
@@ -103,6 +115,7 @@ def test_a_mistake_is_one_line_and_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
 ) -> None:
     snapshot(tmp_path, ("A-1", "SUBMITTED", time.time_ns()))
+    new_store(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     ended = Ended(tmp_path, "reconcile", *arguments)
