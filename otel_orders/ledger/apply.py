@@ -159,7 +159,7 @@ def standing(order: Order, plan: Plan) -> set[Fact]:
 def is_sound(order: Order, plan: Plan) -> bool:
     """Whether the fold of *order* can be of *plan*, so that it may be worked with: a row that has rotted may not."""
     fold = order.fold
-    return 0 <= fold.entered_at < LATEST and all(clock.place < len(plan.clocks) for clock in fold.clocks)
+    return 0 <= fold.entered_at < LATEST and all(0 <= clock.place < len(plan.clocks) for clock in fold.clocks)
 
 
 def empty_order() -> Order:

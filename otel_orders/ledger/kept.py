@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from otel_orders import names
+
 CHANGED, FAILED, OBSERVED, MESSAGE = range(4)
 """Kinds of events."""
 
@@ -124,9 +126,17 @@ def unpack(row: bytes) -> Order:
 def readable(row: bytes) -> Order | None:
     """Return the order that pack() made *row* of, None where the row has rotted so that nobody can read it."""
     try:
-        return _decoder.decode(row)
+        order = _decoder.decode(row)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    return order if not order.debt or all(map(_is_fact, order.debt)) else None
+
+
+def _is_fact(owed: Fact) -> bool:
+    """Whether *owed* can have been counted: text, and for a histogram a value in ms."""
+    has_value = bool(owed) and owed[0] in {names.TIME_IN_STATUS, names.MILESTONE}
+    labels = owed[:-1] if has_value else owed
+    return all(isinstance(label, str) for label in labels) and (not has_value or isinstance(owed[-1], int))
 
 
 def key(event_id: str) -> bytes:

@@ -183,7 +183,9 @@ def test_any_damage_to_a_row_is_read_or_is_none(data: st.DataObject) -> None:
 def test_no_damage_to_a_row_stops_the_sweep_the_check_or_a_rebase(new_store: NewStore, data: st.DataObject) -> None:
     with new_store() as store:
         keep(store, "1", "2", "3")
-        row = bytearray(store.state("2") or b"")
+        order = unpack(store.state("2") or b"")
+        order.debt = [(names.TIME_IN_STATUS, "INITIATED", "retail", 5), (names.REACHED, "SHIPPED")]
+        row = bytearray(pack(order))
         for _ in range(data.draw(st.integers(1, 3))):
             row[data.draw(st.integers(0, len(row) - 1))] = data.draw(st.integers(0, 255))
         spoil(store, "UPDATE orders SET state = ? WHERE order_id = '2'", bytes(row))
@@ -223,3 +225,20 @@ def test_failures_by_error_code_are_proved_too(store: SqliteStore) -> None:
     assert counted[names.FAILED_TRANSITIONS, "PRICE_CALCULATED", "other"] == 10
     assert counted[names.FAILED_TRANSITIONS, "unknown", "other"] == 1
     assert check(store, PLAN).right
+
+
+@pytest.mark.parametrize("place", [99, -32])
+def test_a_row_that_is_readable_and_makes_no_sense_stops_no_sweep_and_is_repaired(
+    store: SqliteStore, place: int
+) -> None:
+    keep(store, "1", "2")
+    order = unpack(store.state("2") or b"")
+    order.fold.clocks[0].place = place
+    spoil(store, "UPDATE orders SET state = ? WHERE order_id = '2'", pack(order))
+    batch = Batch(store, PLAN)
+    swept(batch, SUBMITTED[-1].at + DAY)
+    assert (store.totals()[names.STUCK, "SUBMITTED"], store.totals()[names.UNREADABLE,]) == (1, 1)
+    repair(store, PLAN, check(store, PLAN))
+    assert check(store, PLAN).right
+    swept(batch, SUBMITTED[-1].at + DAY)
+    assert store.totals()[names.STUCK, "SUBMITTED"] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -322,3 +323,32 @@ def test_the_audit_says_who_did_what_when_and_names_no_order(
     told = msgspec.json.encode(found)
     assert b"order-1" not in told
     assert b"acme" not in told
+
+
+def test_people_and_senders_at_once_leave_totals_that_are_proved(
+    store: SqliteStore, open_store: Callable[[], SqliteStore]
+) -> None:
+    """Holds, releases and erasures by another process, between the batches of a ledger that ingests and sweeps."""
+    other, ids = Operators(open_store(), PLAN, lambda: STUCK_AT), [str(number) for number in range(30)]
+    batch = Batch(store, PLAN)
+    batch.ingest([Received(order_id, SUBMITTED[0]) for order_id in ids])
+
+    def change() -> None:
+        for order_id in ids[:20]:
+            other.hold(order_id, "3d", "whatever", "anna")
+        for order_id in ids[:10]:
+            other.release(order_id, "anna")
+        for order_id in ids[5:15]:
+            other.erase(order_id, "anna")
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    for one in SUBMITTED[1:] * 5:
+        for order_id in ids:
+            batch.ingest([Received(order_id, one)])
+        batch.sweep(STUCK_AT - HOUR)
+    changing.join()
+    batch.ingest([Received(order_id, one) for order_id in ids for one in SUBMITTED])
+    assert check(store, PLAN).differences == []
+    assert set(audit.orders(store)) == {*ids[:5], *ids[15:]}
+    assert gauge(store, names.ON_HOLD) == 5
