@@ -100,6 +100,7 @@ def without_trace(told: Story) -> Story:
         pytest.param("p", lambda told: told._replace(partner_id=None), id="the partner is missing"),
         pytest.param("l", lambda told: told._replace(stuck=False), id="the lost one is not stuck"),
         pytest.param("l", lambda told: told._replace(stage="stalled"), id="its stage is called stalled"),
+        pytest.param("l", lambda told: told._replace(evidence="queue q holds 1"), id="its message is still there"),
         pytest.param("x", lambda told: told._replace(moves=told.moves[:3]), id="no reason for the rejection"),
         pytest.param("s", lambda _told: finished("s"), id="the slow one is not slow"),
     ],

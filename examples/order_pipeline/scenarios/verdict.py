@@ -86,6 +86,8 @@ def _lost_mistakes(told: Story) -> Iterator[str]:
         yield f"{told.order_id}: is in {told.status}, stuck: {told.stuck}; expected it stuck in SUBMITTED"
     if told.stage != "flowing":  # it is this order alone: others have come after it, and left
         yield f"{told.order_id}: its stage is {told.stage}: {told.evidence}; expected it flowing"
+    if " holds " in told.evidence:  # the broker's numbers are some seconds old
+        yield f"{told.order_id}: its stage tells of messages that are not there: {told.evidence}"
     yield from _untraced(told)
 
 
