@@ -137,12 +137,12 @@ class Load:
         assert answer == b""
 
     def _write(self, batch: Records) -> None:
-        time.sleep(PAUSE / 5)  # a file takes anything at once
+        time.sleep(4 * PAUSE)  # a file takes anything at once, and it has to be read again
         with self._lock, self.followed.open("ab") as file:
             file.write(senders.lines(batch))
 
     def _commit(self, batch: Records) -> None:
-        time.sleep(PAUSE / 5)
+        time.sleep(4 * PAUSE)
         lines = senders.lines(batch).decode().splitlines()
         with closing(sqlite3.connect(self.outbox, timeout=30)) as shop, shop:
             shop.executemany("INSERT INTO otel_orders_outbox (event) VALUES (?)", ((line,) for line in lines))

@@ -34,7 +34,7 @@ ROUNDS = int(os.environ.get("FAULT_ROUNDS", "5"))
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiver, "DEADLINE", 120.0)  # a rotated file is read for seconds before the next one
+    monkeypatch.setattr(receiver, "DEADLINE", 120.0 + 5 * ROUNDS)  # each rotated file takes seconds
 
 
 def wait_for(condition: Callable[[], object]) -> None:
