@@ -13,8 +13,11 @@ from opentelemetry.trace import StatusCode
 from otel_orders.context import Order, bound, current_order
 from otel_orders.instrumentation import pika as instrumentation
 from otel_orders.instrumentation.batches import batch
+from otel_orders.instrumentation.spans import end_dropped
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from tests.instrumentation.conftest import Faults, Spans
 
 ORDERS = [Order("1"), Order("2", "acme"), None]
@@ -90,3 +93,16 @@ def test_a_fault_of_ours_costs_only_the_span(monkeypatch: pytest.MonkeyPatch, fa
         assert [current_order() for _ in each] == [Order("1")]
         assert not trace.get_current_span().is_recording()
     faults.expected = {"amqp"}
+
+
+def test_a_batch_whose_coroutine_is_closed_ends_later(spans: Spans) -> None:
+    def work() -> Generator[None, None, None]:
+        with batch([pika.BasicProperties()], "pricing.requests"):
+            yield
+
+    closed = work()
+    next(closed)
+    closed.close()
+    assert not spans.finished
+    end_dropped()
+    assert spans.one("process").status.status_code is StatusCode.UNSET
