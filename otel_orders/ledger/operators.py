@@ -154,7 +154,8 @@ def key_of(store: Store) -> bytes:
     """Return the key of the hashes in *store*; the first who asks makes it."""
     if store.get(KEY) is None:
         with store.transaction() as tx:
-            if store.get(KEY) is None:
+            tx.alone()  # two replicas must not each make one
+            if tx.get(KEY) is None:
                 tx.put(KEY, secrets.token_hex(32))
     return bytes.fromhex(store.get(KEY) or "")
 

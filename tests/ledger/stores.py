@@ -51,12 +51,15 @@ def impatient(store: Store) -> None:
         store._writer.execute("PRAGMA busy_timeout = 10")  # type: ignore[attr-defined]
 
 
-def spoil(store: Store, order_id: str) -> None:
-    """Damage the row of *order_id*, so that its next event fails in a way that nobody foresaw."""
-    rotten = pack(Order(Fold("INITIATED", clocks=[OpenClock(99, "retail", 0, 1, 1)]), swept_at=1)).hex()
-    state = f"'\\x{rotten}'::bytea" if isinstance(store, PostgresStore) else f"x'{rotten}'"
+ROTTEN = pack(Order(Fold("INITIATED", clocks=[OpenClock(99, "retail", 0, 1, 1)]), swept_at=1))
+"""A row that can be read, and whose next event fails in a way that nobody foresaw."""
+
+
+def spoil(store: Store, order_id: str, rotten: bytes = ROTTEN) -> None:
+    """Damage the row of *order_id*."""
+    mark = "%b" if isinstance(store, PostgresStore) else "?"
     with raw(store) as other:
-        other.execute(f"UPDATE orders SET state = {state} WHERE order_id = '{order_id}'")  # noqa: S608 - a test's own
+        other.execute(f"UPDATE orders SET state = {mark} WHERE order_id = {mark}", (rotten, order_id))  # noqa: S608
 
 
 @contextmanager

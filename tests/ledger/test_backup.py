@@ -22,6 +22,11 @@ from tests.sinks.receiver import wait_for
 LIFE = path("INITIATED", "FILE_UPLOADED", "SUBMITTED")
 
 
+@pytest.fixture(scope="session")
+def kind() -> str:
+    return "sqlite"
+
+
 @pytest.fixture
 def source(store: SqliteStore) -> Path:
     keep(store, 0)

@@ -12,6 +12,7 @@ from otel_orders.ledger.figures import Figures, report
 from otel_orders.ledger.kept import FAILED, Fold, Hold, Order
 from otel_orders.ledger.report import Report, Selection, rows
 from otel_orders.ledger.store import Batch, Received
+from tests.ledger.stores import spoil
 from tests.ledger.strategies import DAY, HOUR, MINUTE, PLAN, START, event, path
 
 if TYPE_CHECKING:
@@ -150,8 +151,7 @@ def test_one_status_can_be_told_of_alone() -> None:
 
 def test_a_row_that_cannot_be_read_counts_nowhere_and_is_said(store: SqliteStore) -> None:
     Batch(store, PLAN).ingest([Received(order_id, one) for order_id in ("1", "2") for one in path("INITIATED")])
-    with store.transaction():
-        store._writer.execute("UPDATE orders SET state = x'ff' WHERE order_id = '1'")
+    spoil(store, "1", b"\xff")
     found = report(store, PLAN, Selection(), NOW)
     assert (found.orders, found.unreadable) == (1, 1)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -21,6 +18,7 @@ from otel_orders.ledger.sla import GRACE
 from otel_orders.ledger.store import Batch, MessageNote, Received
 from otel_orders.ledger.story import story
 from tests.ledger import audit
+from tests.ledger.stores import spoil
 from tests.ledger.strategies import DAY, HOUR, LIFECYCLE, MINUTE, PLAN, SECOND, START, event, path
 
 if TYPE_CHECKING:
@@ -170,8 +168,7 @@ def test_what_cannot_wait_cannot_be_held(store: SqliteStore, operators: Operator
     keep(store, "ended", path("INITIATED", "CANCELLED"))
     keep(store, "failed", [event("INITIATED", START, kind=FAILED)])
     keep(store, "rotten", SUBMITTED)
-    with closing(sqlite3.connect(store._path, isolation_level=None)) as other:
-        other.execute("UPDATE orders SET state = x'ff' WHERE order_id = 'rotten'")
+    spoil(store, "rotten", b"\xff")
     before = store.totals()
     with pytest.raises(OperationError, match=says) as refused:
         operators.hold(order_id, "3d", "whatever", "anna")
@@ -253,6 +250,7 @@ def test_what_comes_later_of_an_erased_order_is_refused_also_elsewhere_and_after
     assert check(store, PLAN).right
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], scope="session")
 def test_nothing_of_an_erased_order_is_left_in_the_file(store: SqliteStore, operators: Operators) -> None:
     secret = "anna-9f86d081"  # noqa: S105 - of a person
     keep(store, secret, [msgspec.structs.replace(one, partner=f"{secret}-gmbh") for one in SUBMITTED])
@@ -323,32 +321,3 @@ def test_the_audit_says_who_did_what_when_and_names_no_order(
     told = msgspec.json.encode(found)
     assert b"order-1" not in told
     assert b"acme" not in told
-
-
-def test_people_and_senders_at_once_leave_totals_that_are_proved(
-    store: SqliteStore, open_store: Callable[[], SqliteStore]
-) -> None:
-    """Holds, releases and erasures by another process, between the batches of a ledger that ingests and sweeps."""
-    other, ids = Operators(open_store(), PLAN, lambda: STUCK_AT), [str(number) for number in range(30)]
-    batch = Batch(store, PLAN)
-    batch.ingest([Received(order_id, SUBMITTED[0]) for order_id in ids])
-
-    def change() -> None:
-        for order_id in ids[:20]:
-            other.hold(order_id, "3d", "whatever", "anna")
-        for order_id in ids[:10]:
-            other.release(order_id, "anna")
-        for order_id in ids[5:15]:
-            other.erase(order_id, "anna")
-
-    changing = threading.Thread(target=change)
-    changing.start()
-    for one in SUBMITTED[1:] * 5:
-        for order_id in ids:
-            batch.ingest([Received(order_id, one)])
-        batch.sweep(STUCK_AT - HOUR)
-    changing.join()
-    batch.ingest([Received(order_id, one) for order_id in ids for one in SUBMITTED])
-    assert check(store, PLAN).differences == []
-    assert set(audit.orders(store)) == {*ids[:5], *ids[15:]}
-    assert gauge(store, names.ON_HOLD) == 5

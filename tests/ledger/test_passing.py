@@ -180,6 +180,7 @@ def test_a_batch_that_fails_notes_nothing(store: SqliteStore, monkeypatch: pytes
         raise RuntimeError
 
     monkeypatch.setattr("otel_orders.ledger.store.sqlite.SqliteTransaction.put", fail)
+    monkeypatch.setattr("otel_orders.ledger.store.postgres_transaction.PostgresTransaction.put", fail)
     with pytest.raises(RuntimeError):
         Batch(store, PLAN).ingest(of("1", []), seen=[Seen("mes-api", "a", "", NOW, "")], notes={"x": "y"})
     assert store.moments() == {}

@@ -55,6 +55,12 @@ def at_broker(broker: Broker, vhost_url: str, **more: Any) -> Management:
     return management(broker.management_url or "", environ, vhost=unquote(at.path[1:]), every=1.1, **more)
 
 
+@pytest.fixture(scope="session")
+def kind() -> str:
+    """One store is enough: what these tests are about is the broker."""
+    return "sqlite"
+
+
 @pytest.fixture
 def channel(vhost_url: str) -> Iterator[BlockingChannel]:
     with pika.BlockingConnection(pika.URLParameters(vhost_url)) as connection:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from otel_orders import names
 from otel_orders.ledger import apply, model
 from otel_orders.ledger.apply import REMOVED_AFTER
@@ -144,6 +146,7 @@ def test_messages_that_nobody_settled_are_forgotten_in_the_end(store: SqliteStor
     assert store.oldest_messages()["pricing.requests"].message_id == "1"
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], scope="session")
 def test_the_file_stays_as_large_as_what_is_kept_in_it(store: SqliteStore) -> None:
     """Space of removed orders is used again: ten times as many orders make no larger file."""
     batch, sizes = Batch(store, PLAN), []

@@ -16,6 +16,7 @@ from otel_orders import names
 from otel_orders.errors import StoreLifecycleError
 from otel_orders.ledger import model, service
 from otel_orders.ledger.apply import DUPLICATE
+from otel_orders.ledger.model import Plan
 from otel_orders.ledger.store import Batch, Received
 from otel_orders.ledger.totals import Delta, edges
 from tests.ledger import audit
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from otel_orders.ledger.kept import Fact, Kept
-    from otel_orders.ledger.model import Plan
     from otel_orders.ledger.totals import Series
 
-PLANS = (PLAN, plan_of(AFTER))
+PLANS = (PLAN, Plan(plan_of(AFTER).lifecycle, PLAN.retention))
 REPLICAS = st.integers(0, 1)
 
 

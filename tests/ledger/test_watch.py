@@ -17,6 +17,7 @@ from otel_orders.ledger.rhythm import Rhythm
 from otel_orders.ledger.service import Ledger, open_store
 from otel_orders.ledger.stages import BLIND, FLOWING, STALLED
 from otel_orders.ledger.store import Batch, MessageNote, Received, Seen
+from otel_orders.ledger.store.postgres import PostgresStore
 from otel_orders.ledger.watch import Watch
 from tests.ledger.senders import ENV, changed
 from tests.ledger.strategies import DAY, HOUR, LIFECYCLE, MINUTE, PLAN, SECOND, START, event
@@ -195,6 +196,8 @@ def test_nights_are_learned_from_what_really_happens(world: World) -> None:
 
 def test_nothing_is_written_where_nothing_is_new(world: World) -> None:
     world.wait(MINUTE)
+    if isinstance(world.store, PostgresStore):
+        pytest.skip("only SQLite counts what is written")
     before = world.store._writer.total_changes
     world.watch.look(world.now)
     world.watch.look(world.now)
