@@ -197,15 +197,15 @@ class Ledger:
 
     def _claim(self, batch: Batch) -> None:
         """Take the store for this environment, and fold its orders under this lifecycle if they are not yet."""
-        if self._store.get(ENV) != self.env:
-            with self._store.transaction() as tx:
-                tx.alone()
-                env = tx.get(ENV)
-                if env not in (None, self.env):
-                    raise ConfigurationError(
-                        f"the store holds the events of env {env!r}, and this ledger is for {self.env!r}"
-                    )
-                tx.put(ENV, self.env)
+        with self._store.transaction() as tx:
+            if tx.get(ENV) != self.env:
+                tx.alone()  # of two that start at once, one is first
+            env = tx.get(ENV)
+            if env not in (None, self.env):
+                raise ConfigurationError(
+                    f"the store holds the events of env {env!r}, and this ledger is for {self.env!r}"
+                )
+            tx.put(ENV, self.env)  # also again: a store that cannot be written is found here
         made_with = (self._store.get(LIFECYCLE), self._store.get(RETENTION))
         if made_with != (self.lifecycle.hash, self.plan.retention.text()):
             batch.rebase()

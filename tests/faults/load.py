@@ -57,6 +57,7 @@ class Load:
         self._client = httpx.Client(timeout=30, trust_env=False)
         ways: tuple[Callable[[Records], None], ...]
         ways = (self._post, self._otlp_http, self._otlp_grpc, self._write, self._commit)
+        self._given_up = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=[way]) for way in ways]
 
     @property
@@ -76,6 +77,10 @@ class Load:
             for thread in self._threads:
                 thread.join()
             self._client.close()
+
+    def give_up(self) -> None:
+        """Let the senders end without an answer: the test has failed."""
+        self._given_up.set()
 
     def to(self, ledger: Running | None) -> None:
         """Send to *ledger* from now on."""
@@ -101,6 +106,8 @@ class Load:
             try:
                 return way(batch)
             except (httpx.HTTPError, grpc.RpcError, ConnectionError):
+                if self._given_up.is_set():
+                    return None
                 self.failed += 1
                 time.sleep(PAUSE)
 

@@ -59,7 +59,11 @@ def loaded(folder: Path) -> Iterator[Load]:
     done = threading.Event()
     finishing = threading.Thread(target=take_the_rest)
     with load.running():
-        yield load
+        try:
+            yield load
+        except BaseException:
+            load.give_up()
+            raise
         finishing.start()
     done.set()
     finishing.join()
