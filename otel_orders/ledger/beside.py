@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_orders.errors import ConfigurationError, StoreUnavailableError
-from otel_orders.ledger.model import Plan, Retention
+from otel_orders.ledger.model import NEVER, Plan, Retention
 from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.service import ENV, open_store
 from otel_orders.ledger.store import LIFECYCLE, RETENTION, Batch
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from otel_orders.ledger.store import Store
     from otel_orders.lifecycle import Lifecycle
 
-EVER: Final = 2**63 - 1
-"""A retention, in ns, by which nothing is refused as late."""
 TRIES: Final = 60
 RETRY_EVERY: Final = 1.0
 """How often a batch is tried again while the store does not answer, and after how many seconds each time."""
@@ -39,7 +37,7 @@ class Beside(NamedTuple):
 
     def new_reading(self) -> Reading:
         """Return what events are read into, however old they are."""
-        return Reading(self.plan.lifecycle, self.env, time.time_ns(), Retention(EVER, EVER))
+        return Reading(self.plan.lifecycle, self.env, time.time_ns(), Retention(NEVER, NEVER))
 
     def keep(self, reading: Reading, notes: Mapping[str, str] | None = None) -> list[str]:
         """Keep *reading*, and *notes* with it; return the result of each event.
