@@ -28,6 +28,11 @@ QUEUE = "pricing.requests"
 NOW = time.time_ns()
 
 
+def now(order_id: str, *statuses: str, **fields: Any) -> dict[str, Any]:
+    """Return a status change at NOW, which is not the time of day for long."""
+    return changed(order_id, *statuses, occurred_at=NOW, **fields)
+
+
 def published(message_id: str = "m-1", at: int = NOW, order_id: str = "A-1", **fields: Any) -> dict[str, Any]:
     record = changed(order_id, "", event_type=names.MESSAGE_PUBLISHED, occurred_at=at, event_id=f"p{message_id}{at}")
     return record | {"queue": QUEUE, "message_id": message_id, "outcome": "confirmed"} | fields
@@ -152,10 +157,10 @@ def test_the_clock_of_a_service_does_not_say_when_a_status_was_left(store: Sqlit
 
 
 def test_what_moves_nothing_and_what_comes_twice_leaves_no_status(store: SqliteStore) -> None:
-    failed = changed("A-1", "PRICE_CALCULATED", "SUBMITTED", event_type=names.TRANSITION_FAILED, error_code="x")
-    take(store, failed, published(), changed("A-1", "MYSTERY", "RIDDLE"), changed("A-1", "SUBMITTED", "SUBMITTED"))
+    failed = now("A-1", "PRICE_CALCULATED", "SUBMITTED", event_type=names.TRANSITION_FAILED, error_code="x")
+    take(store, failed, published(), now("A-1", "MYSTERY", "RIDDLE"), now("A-1", "SUBMITTED", "SUBMITTED"))
     assert store.moments() == {}
-    moved = changed("A-2", "PRICE_CALCULATED", "SUBMITTED", event_id="1", occurred_at=NOW)
+    moved = now("A-2", "PRICE_CALCULATED", "SUBMITTED", event_id="1")
     take(store, moved)
     take(store, moved, now=NOW + MINUTE)
     assert store.moments() == {(LEFT, "SUBMITTED"): NOW}
@@ -166,7 +171,7 @@ def test_a_heartbeat_is_heard_when_it_comes(store: SqliteStore, skew: int) -> No
     for instance in ("a", "b"):
         beat = changed("", event_type=names.HEARTBEAT, service="mes-api", occurred_at=NOW + skew)
         take(store, beat | {"instance": instance, "role": "web", "lifecycle_hash": "abc"})
-    take(store, changed("A-1", service="shop-api"))  # no heartbeat
+    take(store, now("A-1", service="shop-api"))  # no heartbeat
     assert store.moments() == {(BEAT, "mes-api", "web"): NOW}
 
 
