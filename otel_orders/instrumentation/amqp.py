@@ -167,16 +167,18 @@ class Sending(Outbound):
             adopted.set_attributes(message.attributes(SEND))
         self.headers: dict[Any, Any] = headers
         self._published_at = time.time_ns()
-        self._carry(custom)
+        spans.guarded(FAULT, self._carry, custom)  # a propagator's fault costs the trace in the headers, not the span
         self._queues = tracing.tracking.destinations(message.exchange, message.routing_key)
 
     def _start(self, custom: SpanContext | None, tracing: Tracing) -> Span:
         message = self._message
+        attributes = message.attributes(SEND, old_names=tracing.old_names)
+        attributes[names.OUTCOME] = UNCONFIRMED  # for good, where nothing is confirmed: to add it later costs more
         return spans.tracer.start_span(
             semconv.span_name(SEND, message.exchange, message.routing_key),
             self._before,
             kind=SpanKind.PRODUCER if custom is None else SpanKind.CLIENT,
-            attributes=message.attributes(SEND, old_names=tracing.old_names),
+            attributes=attributes,
             links=() if custom is None else (Link(custom),),
         )
 
@@ -233,7 +235,8 @@ class Sending(Outbound):
         lost = self.outcome in (RETURNED, NACKED)
         failure = error_type(error) if error is not None else self.outcome if lost else ""
         if self.span.is_recording():
-            self.span.set_attribute(names.OUTCOME, self.outcome)
+            if self.outcome != UNCONFIRMED or self.adopted:
+                self.span.set_attribute(names.OUTCOME, self.outcome)
             if lost and error is None:
                 self.span.set_attribute(ERROR_TYPE, failure)
                 self.span.set_status(Status(StatusCode.ERROR))

@@ -70,6 +70,12 @@ class Call(Outbound):
         self._sends = SENDS.get()
         theirs = official_span("httpx", SpanKind.CLIENT)
         super().__init__(FAULT, theirs or self._opened(name, url, attributes), adopted=theirs is not None)
+        self.request = request
+        guarded(FAULT, self._prepare, transport, hosts)
+
+    def _prepare(self, transport: Any, hosts: Hosts) -> None:
+        """Have the request carry the trace.  A fault in here, such as a propagator's, costs that and not the span."""
+        request = self.request
         self._complete(request)
         renewed = self.adopted or injected_unsampled("httpx", request.headers.get(TRACEPARENT))
         self.request = with_headers(request, headers_for(request, self.span, hosts, transport, renewed=renewed))

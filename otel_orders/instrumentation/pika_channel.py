@@ -143,8 +143,10 @@ def wrappers() -> tuple[tuple[type, str, Wrapper], ...]:
 def _is_traced(channel: Channel) -> bool:
     """Return whether calls of *channel* are to be traced here, and not where a BlockingChannel makes them."""
     found = _channels.get(channel)
+    if found is not None and found.below:
+        return False
     below = isinstance(channel._get_cookie(), BlockingChannel)  # noqa: SLF001 - only there, until it is closed
-    return patches.active and not below and not (found is not None and found.below)
+    return not below and patches.active
 
 
 def _settling(read: Callable[..., settling.Settlement]) -> Wrapper:
@@ -201,8 +203,13 @@ def prepare(  # noqa: PLR0917 - as basic_publish has them
     carrying.headers = sending.headers
     if carrying.timestamp is None:
         carrying.timestamp = sending.timestamp
-    arguments = {"exchange": exchange, "routing_key": routing_key, "body": body, "properties": carrying}
-    return sending, arguments | {"mandatory": mandatory}
+    return sending, {
+        "exchange": exchange,
+        "routing_key": routing_key,
+        "body": body,
+        "properties": carrying,
+        "mandatory": mandatory,
+    }
 
 
 def _copied(properties: BasicProperties) -> BasicProperties:

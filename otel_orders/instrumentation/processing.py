@@ -58,7 +58,9 @@ class Processing(OpenSpan):
         self._error: BaseException | None = None
         self._left_at: int | None = None
         self.when_left: Callable[[], object] | None = None
-        headers = message.headers if isinstance(message.headers, Mapping) else {}
+        headers = message.headers
+        if type(headers) is not dict and not isinstance(headers, Mapping):  # the first is much faster
+            headers = {}
         published = published_at(headers, message.timestamp)
         age = None if published is None else now - published
         arrived = arrival(headers, now)

@@ -94,7 +94,8 @@ class OpenSpan:
     """
 
     def __init__(self, source: str, span: Span, *, adopted: bool = False) -> None:
-        end_dropped()
+        if _dropped:
+            end_dropped()
         self._process = _Process.here or _enter_process()
         self.span = span
         self._source = source
@@ -111,7 +112,10 @@ class OpenSpan:
         if self.over:
             return
         self.ended = True
-        guarded(self._source, self.describe, error)
+        try:
+            self.describe(error)
+        except Exception as fault:  # as in guarded(), without the calls: this runs for every message
+            count_failure(self._source, fault)
         if not self.adopted:
             guarded(self._source, self.span.end, at)
 

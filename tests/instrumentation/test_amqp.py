@@ -289,6 +289,18 @@ def test_the_order_arrives_even_where_baggage_is_not_among_the_configured_propag
     assert spans.one("process").parent is not None
 
 
+def test_a_propagator_that_fails_costs_the_trace_of_the_receiver_and_not_the_span(
+    spans: Spans, monkeypatch: pytest.MonkeyPatch, faults: Faults
+) -> None:
+    def fail() -> None:
+        raise OSError
+
+    monkeypatch.setattr("opentelemetry.propagate.get_global_textmap", fail)
+    assert "traceparent" not in sent()
+    assert (spans.one("send").attributes or {})[names.OUTCOME] == "unconfirmed"
+    faults.expected = {"amqp"}
+
+
 @given(SCALARS | st.just(Decimal(7)))
 def test_a_time_is_a_positive_number_that_a_header_can_hold(value: Any) -> None:
     read = headers.nanoseconds(value)

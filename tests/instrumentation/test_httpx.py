@@ -279,6 +279,20 @@ def test_a_fault_of_ours_is_counted_and_the_request_is_sent_once(
     faults.expected = {"httpx"}
 
 
+@sync_and_async
+def test_a_propagator_that_fails_costs_the_trace_of_the_receiver_and_not_the_span(
+    url: str, fetch: Fetch, spans: Spans, monkeypatch: pytest.MonkeyPatch, faults: Faults
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("opentelemetry.propagate.get_global_textmap", fail)
+    monkeypatch.setattr("opentelemetry.propagate.inject", fail)
+    assert "traceparent" not in fetch("POST", url, content=b"once").json()
+    assert (spans.one("POST").attributes or {})["http.response.status_code"] == 200
+    faults.expected = {"httpx"}
+
+
 def test_instrumenting_twice_is_harmless_and_uninstrumenting_restores_the_originals(url: str, spans: Spans) -> None:
     instrumentation.uninstrument()
     originals = [vars(owner)[name] for owner, name in ORIGINALS]

@@ -127,7 +127,7 @@ def test_ids_that_look_like_personal_data_stay_apart(store: SqliteStore) -> None
     assert waiting(store) == MessageNote(QUEUE, "4222 2222 2222 2", "A-1", NOW)
 
 
-@pytest.mark.parametrize("told", [None, "soon", -1, 0, NOW + DAY, 2.5])
+@pytest.mark.parametrize("told", [None, "soon", -1, 0, pytest.param(NOW + DAY, id="tomorrow"), 2.5])
 def test_the_last_delivered_message_tells_when_it_was_published_if_it_knows(store: SqliteStore, told: object) -> None:
     take(store, settled("m-1", published_at=NOW - MINUTE), settled("m-2", published_at=told))
     assert store.moments() == {(DELIVERED, QUEUE): NOW - MINUTE}
