@@ -16,8 +16,8 @@ help:  ## show this list
 
 setup: $(READY)  ## make .venv with the locked dependencies
 
-test: lint  ## check style and types, then run all tests
-	$(BIN)/pytest --cov --cov-fail-under=90
+test: lint  ## check style and types, then run all tests (JOBS=N at a time)
+	$(BIN)/pytest --numprocesses $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder --cov --cov-fail-under=90
 
 lint: $(READY)  ## check style and types only
 	$(BIN)/ruff check

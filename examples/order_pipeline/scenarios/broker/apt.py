@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -28,6 +29,12 @@ def installed() -> Path | None:
     root = _as_root()
     if root is None or not shutil.which("apt-get"):
         return None
+    with Path(__file__).open("rb") as turn:  # several test runners may find at once that there is none
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        return server_script() or _installed(root)
+
+
+def _installed(root: tuple[str, ...]) -> Path | None:
     print("No RabbitMQ here: installing rabbitmq-server with apt-get (about 15 s) ...", file=sys.stderr)
     _run(*root, *ENVIRONMENT, *UPDATE)  # may fail where another one runs: the lists are then as good as new
     result = _run(*root, *ENVIRONMENT, *INSTALL, "rabbitmq-server")
