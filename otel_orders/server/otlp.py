@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from otel_orders.ledger.service import Ledger
     from otel_orders.server.bodies import Intake
 
+    Read = Callable[[bytes, Reading], None]
+    """Reads a body; raises EventError where it cannot be decoded at all."""
+
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 CODES = {429: 8, 503: 14}
@@ -106,24 +109,32 @@ def _check_media_type(request: Request) -> None:
         raise HTTPException(415, f"expected content-type {PROTOBUF} or {JSON}")
 
 
-async def _kept(request: Request, read: Callable[[bytes, Reading], None]) -> tuple[list[str], Counter[str]]:
+async def _kept(request: Request, read: Read) -> tuple[list[str], Counter[str]]:
+    ledger: Ledger = request.app.state.ledger
     intake: Intake = request.app.state.intake
-    async with intake.body(request) as body:
-        return await kept(request.app.state.ledger, intake, body, read)
+    async with intake.body(request, decoder(ledger, read)) as reading:
+        return await kept(ledger, reading)
 
 
-async def kept(
-    ledger: Ledger, intake: Intake, body: bytes, read: Callable[[bytes, Reading], None]
-) -> tuple[list[str], Counter[str]]:
-    """Keep the events that *read* finds in *body*, which has its share of memory until they are on disk.
+def decoder(ledger: Ledger, read: Read) -> Callable[[bytes], Reading]:
+    """Return what makes a Reading of a body.  It raises HTTPException where nothing can be read."""
+
+    def decode(body: bytes) -> Reading:
+        reading = ledger.new_reading()
+        try:
+            read(body, reading)
+        except EventError as error:
+            raise HTTPException(400, str(error)) from None
+        return reading
+
+    return decode
+
+
+async def kept(ledger: Ledger, reading: Reading) -> tuple[list[str], Counter[str]]:
+    """Keep *reading*.
 
     Returns the results and, with reasons, what was refused.  Raises HTTPException where nothing was kept.
     """
-    reading = ledger.new_reading()
-    try:
-        await intake.decoded(body, lambda: read(body, reading))
-    except EventError as error:
-        raise HTTPException(400, str(error)) from None
     results = await _results(ledger, reading)
     refused = reading.reasons.copy()
     refused.update(result for result in results if result in REFUSED)
