@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from otel_orders.errors import EventError, StoreError
 from otel_orders.ledger import ingest
 from otel_orders.ledger.apply import REFUSED
+from otel_orders.ledger.bulk import TOO_MANY, check_lines
 from otel_orders.ledger.writer import OverloadedError
 from otel_orders.server.bodies import RETRY_AFTER
 
@@ -83,10 +84,15 @@ async def events(request: Request) -> Response:
     """POST /events: one JSON object a line.  422 where all of them were refused, so that a script's sender notices."""
     if "origin" in request.headers:
         raise HTTPException(403, "web pages may not send events")
-    results, refused = await _kept(request, ingest.lines)
+    results, refused = await _kept(request, _lines)
     counts = Counter(result for result in sorted(results) if result not in REFUSED)
     told = {"received": counts.total() + refused.total(), "results": counts, "rejected": refused}
     return JSONResponse(told, 422 if refused and not counts else 200)
+
+
+def _lines(body: bytes, into: Reading) -> None:
+    check_lines(body)
+    ingest.lines(body, into)
 
 
 async def _otlp(request: Request, signal: Signal) -> Response:
@@ -124,7 +130,7 @@ def decoder(ledger: Ledger, read: Read) -> Callable[[bytes], Reading]:
         try:
             read(body, reading)
         except EventError as error:
-            raise HTTPException(400, str(error)) from None
+            raise HTTPException(413 if error.reason == TOO_MANY else 400, str(error)) from None
         return reading
 
     return decode
