@@ -49,9 +49,9 @@ class Waiting(NamedTuple):
     hold: dict[str, Any] | None
 
 
-def held(state: bytes | None, now: int) -> dict[str, Any] | None:
+def held(state: bytes, now: int) -> dict[str, Any] | None:
     """Return the hold of the order in *state*, None for none."""
-    order = readable(state) if state else None
+    order = readable(state)
     return told_hold(order, now) if order else None
 
 
@@ -155,8 +155,8 @@ class Ledger:
         self._agree()
         now = time.time_ns()
         return [
-            Waiting(order_id, since, held(self._store.state(order_id), now))
-            for order_id, since in self._store.longest_waiting(self.plan.rank(status), limit)
+            Waiting(one.order_id, one.since, held(one.state, now))
+            for one in self._store.longest_waiting(self.plan.rank(status), limit)
         ]
 
     def report(self, selection: Selection) -> Report:

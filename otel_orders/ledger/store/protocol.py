@@ -39,6 +39,14 @@ class Row(NamedTuple):
     state: bytes
 
 
+class Waiting(NamedTuple):
+    """An order that waits in a stage.  since: when it came there, unix ns.  state: the packed Order."""
+
+    order_id: str
+    since: int
+    state: bytes
+
+
 class Seen(NamedTuple):
     """The last sign of life of one instance of a service; at: unix ns."""
 
@@ -201,8 +209,8 @@ class Store(Protocol):
         """Return when the first of the orders that wait at each rank below *stages* came there (unix ns)."""
         ...
 
-    def longest_waiting(self, stage: int, limit: int) -> list[tuple[str, int]]:
-        """Return (order_id, entered_at in unix ns) of the orders that wait longest at rank *stage*."""
+    def longest_waiting(self, stage: int, limit: int, since: int = 0) -> list[Waiting]:
+        """Return the orders that wait longest at rank *stage*, of those that came there from *since* (unix ns) on."""
         ...
 
     def seen(self) -> list[Seen]:
