@@ -134,6 +134,10 @@ class Transaction(Protocol):
         """Forget what was published in *queue*, or settled, before *before* (unix ns); return how many waited."""
         ...
 
+    def forget_settled(self, queue: str, before: int) -> None:
+        """Forget what was settled in *queue* before *before* (unix ns), whatever still waits there."""
+        ...
+
     def see(self, seen: Iterable[Seen]) -> None:
         """Note signs of life; an older one never replaces a newer one."""
         ...
