@@ -235,6 +235,9 @@ class PostgresStore:
         found = self._read(statement, (SWEEPER, self._holder))
         return found[0][0] if found else None
 
+    def empty_log(self) -> None:
+        """Do nothing: the log is the server's, and so is what it keeps of deleted rows until a VACUUM FULL."""
+
     def size(self) -> int:
         """Return the size of all tables and their indexes in bytes."""
         statement = (

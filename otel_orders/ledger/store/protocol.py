@@ -233,6 +233,10 @@ class Store(Protocol):
         """Return when another replica that still sweeps last did (unix ns), None where it is ours to do."""
         ...
 
+    def empty_log(self) -> None:
+        """Let the database's log hold nothing of what was deleted, where the log is the store's own."""
+        ...
+
     def size(self) -> int:
         """Return the size of the store in bytes."""
         ...

@@ -246,6 +246,11 @@ class SqliteStore:
         """Return None: whoever has the file sweeps."""
         return None
 
+    def empty_log(self) -> None:
+        """Fold the log into the file and cut it to nothing; while somebody reads an older moment, it stays as it is."""
+        with self._writing, self._answering():
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def size(self) -> int:
         """Return the size of the file and its log in bytes."""
         files = (Path(self._path + suffix) for suffix in ("", "-wal"))
