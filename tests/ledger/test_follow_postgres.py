@@ -184,3 +184,18 @@ def test_a_url_that_cannot_be_one_shows_no_password(tmp_path: Path) -> None:
         Ledger(store, LIFECYCLE, "test", ["postgresql://me:s3cr3t%zz@here/shop"])
     assert "s3cr3t" not in str(caught.value)
     store.close()
+
+
+def test_of_two_ledgers_that_follow_one_table_the_second_reads_nothing_again(
+    shop: Shop, postgres_url: str, tmp_path: Path
+) -> None:
+    with following(tmp_path, postgres_url) as first, following(tmp_path, postgres_url) as second:
+        (behind,) = second._followers
+        behind.close()  # it looks when it is told to
+        write(shop, "A-0")
+        shop.rollback()
+        write(shop, "A-1")
+        shop.commit()
+        wait_for(lambda: first.story("A-1"))
+        assert behind._read(shop) is False  # type: ignore[union-attr, arg-type]
+        assert (accepted(second), duplicates(second), known_gaps(second)) == (1, 0, 1)
