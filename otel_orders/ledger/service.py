@@ -115,7 +115,12 @@ class Ledger:
         self._probe = None if rabbitmq is None else Probe(rabbitmq, list(lifecycle.queues), store)
         self.metrics = LedgerCollector(store, self.plan, self.writer, self._probe)
         self._watch = Watch(store, lifecycle)
-        self._followers = [self._follower(source) for source in follow]
+        self._followers: list[Follower | PatternFollower | OutboxFollower | PostgresOutboxFollower] = []
+        try:
+            self._followers.extend(map(self._follower, follow))
+        except BaseException:
+            self._stop()  # whoever gave the store closes it, and nobody may work with it then
+            raise
 
     def new_reading(self) -> Reading:
         """Return what a request is read into."""
@@ -177,13 +182,16 @@ class Ledger:
 
     def close(self) -> None:
         """Stop following, write what waits, close the store."""
+        self._stop()
+        self._store.close()
+
+    def _stop(self) -> None:
         for follower in self._followers:
             follower.close()
         if self._probe is not None:
             self._probe.close()
         self._watch.close()
         self.writer.close()
-        self._store.close()
 
     def _follower(self, source: str) -> Follower | PatternFollower | OutboxFollower | PostgresOutboxFollower:
         into = (self._store, self.writer, self.new_reading)
