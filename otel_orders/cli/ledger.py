@@ -102,9 +102,7 @@ def ledger(  # noqa: PLR0917 - typer calls it by name
     if store is None:
         raise typer.BadParameter("expected, unless a command follows", context, param_hint="--store")
     kept = Retention(_time("--retention", retention), _time("--errors-retention", errors_retention))
-    asked = None
-    if rabbitmq is not None:
-        asked = management(rabbitmq, os.environ, vhost=rabbitmq_vhost, ca=rabbitmq_ca, every=rabbitmq_every)
+    asked = _management(rabbitmq, rabbitmq_vhost, rabbitmq_ca, rabbitmq_every)
     ways_in = WaysIn((host, port), grpc_port_of(grpc_port, port, wanted=grpc), url_file, grpc_url_file)
     _run(store, lifecycle, env=env, ways_in=ways_in, follow=follow, retention=kept, rabbitmq=asked)
 
@@ -114,6 +112,10 @@ def dev(  # noqa: PLR0917 - typer calls it by name
     port: Port = OTLP_PORT,
     env: Env = "dev",
     follow: Follow = None,
+    rabbitmq: RabbitMQ = None,
+    rabbitmq_vhost: Vhost = "/",
+    rabbitmq_ca: Authority = None,
+    rabbitmq_every: ProbeEvery = EVERY,
     url_file: UrlFile = None,
     grpc_port: GrpcPort = None,
     grpc_url_file: GrpcUrlFile = None,
@@ -123,12 +125,13 @@ def dev(  # noqa: PLR0917 - typer calls it by name
     """Run a ledger on this machine only, forgotten at the end, and print events as they come."""
     from otel_orders.cli.screen import EventPrinter  # noqa: PLC0415
 
+    asked = _management(rabbitmq, rabbitmq_vhost, rabbitmq_ca, rabbitmq_every)
     with tempfile.TemporaryDirectory(prefix="otel-orders-") as folder:
         printer = EventPrinter()
         store = f"sqlite:///{Path(folder) / 'ledger.db'}"
         address = ("127.0.0.1", port)
         ways_in = WaysIn(address, grpc_port_of(grpc_port, port, wanted=grpc), url_file, grpc_url_file)
-        _run(store, lifecycle, env=env, ways_in=ways_in, follow=follow, show=printer.show)
+        _run(store, lifecycle, env=env, ways_in=ways_in, follow=follow, show=printer.show, rabbitmq=asked)
 
 
 def _run(
@@ -165,6 +168,11 @@ def _run(
         listen(listener)
         operator_token = os.environ.get(OPERATOR_TOKEN, "").strip() or None
         serve(create_app(running, token, operator_token, intake), listener, grpc, ready)
+
+
+def _management(url: str | None, vhost: str, ca: str | None, every: float) -> Management | None:
+    """Return where to ask about queues, None for nowhere.  Raises ConfigurationError."""
+    return None if url is None else management(url, os.environ, vhost=vhost, ca=ca, every=every)
 
 
 def _time(option: str, text: str) -> int:

@@ -113,6 +113,7 @@ def _print_json(report: Report, *, dry_run: bool) -> None:
     told: dict[str, Any] = {
         "coverage_percent": report.coverage,
         "orders": {verdict: report.counts[verdict] for verdict in MEANINGS},  # type: ignore[index]
+        "removed": report.removed,
         "stuck": report.stuck,
         "unknown_statuses": report.unknown,
         "observed_events": report.posted,
@@ -133,6 +134,8 @@ def _print_table(report: Report, *, dry_run: bool) -> None:
     console.print(table)
     coverage = report.coverage
     lines = ["there was no order to compare" if coverage is None else f"coverage: {coverage:.2f} %"]
+    if report.removed:
+        lines.append(f"left out, since they ended longer ago than the ledger keeps orders: {report.removed}")
     lines += [f"stuck there in {status}: {count}" for status, count in sorted(report.stuck.items())]
     lines += [f"no status of the lifecycle: {_shown(name)}: {count}" for name, count in sorted(report.unknown.items())]
     lines += [f"bad rows: {count} {reason}" for reason, count in sorted(report.reasons.items())]

@@ -9,16 +9,17 @@ import msgspec
 
 from otel_orders import names
 from otel_orders.ledger import queues
+from otel_orders.ledger.kept import readable
 from otel_orders.ledger.passing import BEAT, DELIVERED, LEFT, PASSED
 from otel_orders.ledger.rhythm import Rhythm
-from otel_orders.ledger.stages import Habit, Look, Verdict
+from otel_orders.ledger.stages import SEVERAL, Habit, Look, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_orders.ledger.queues import Oldest, QueueFact
     from otel_orders.ledger.stages import Beats
-    from otel_orders.ledger.store import Store
+    from otel_orders.ledger.store import Store, Waiting
     from otel_orders.ledger.totals import Series
     from otel_orders.lifecycle import Lifecycle, Status
 
@@ -28,8 +29,6 @@ RHYTHMS: Final = "rhythm/"
 """Keys under which the store keeps what was learned of each stage."""
 LISTENING: Final = "listening"
 """Key under which the store keeps since when somebody has listened without a break, and until when, unix ns."""
-LOOKED_AT: Final = 1000
-"""Orders of one stage that are looked at to find the first that was not overtaken."""
 
 
 class QueueState(NamedTuple):
@@ -104,18 +103,19 @@ class Flow(NamedTuple):
     def look(self, status: Status) -> Look:
         """Return what is known of one stage."""
         orders = self.totals.get((names.IN_STATUS, status.name), 0)
-        overtaken, came_at = self._waiting(status)
+        expected, came_at = self._expected(status)
         before = {name: state for name, state in self.queues.items() if self._leads_to(name, status)}
         return Look(
             status,
             self.now,
             self.listening,
             max(orders, 0),
-            min(overtaken, max(orders, 0)),
+            expected,
             came_at,
             self.moments.get((LEFT, status.name)),
             tuple(told for state in before.values() if (told := state.told(self.now)) is not None),
             self._deserted(before, status),
+            self._on_hold(status),
         )
 
     def _leads_to(self, queue: str, status: Status) -> bool:
@@ -127,14 +127,20 @@ class Flow(NamedTuple):
         facts = [s.fact for name, s in before.items() if self.lifecycle.queues[name].consumer in services]
         return bool(facts) and all(fact is not None and fact.deserted for fact in facts)
 
-    def _waiting(self, status: Status) -> tuple[int, int | None]:
-        """Return how many orders of the stage were overtaken, and when the first of the others came (unix ns)."""
-        first, passed = self.oldest.get(status.rank), self.moments.get((PASSED, status.name), 0)
-        if first is None or first >= passed:
-            return 0, first
-        came = [since for _, since in self.store.longest_waiting(status.rank, LOOKED_AT)]
-        abreast = [since for since in came if since >= passed]
-        return len(came) - len(abreast), abreast[0] if abreast else None
+    def _expected(self, status: Status) -> tuple[int, int | None]:
+        """Return how many orders are expected to leave, SEVERAL for more, and when the first of them came (unix ns).
+
+        Those are neither overtaken nor on hold; one whose hold has ended counts as having come then.
+        """
+        if status.rank not in self.oldest:
+            return 0, None
+        passed = self.moments.get((PASSED, status.name), 0)
+        found = self.store.longest_waiting(status.rank, self._on_hold(status) + SEVERAL, passed)
+        came = [max(one.since, until) for one in found if (until := _held_until(one)) <= self.now]
+        return min(len(came), SEVERAL), min(came, default=None)
+
+    def _on_hold(self, status: Status) -> int:
+        return max(self.totals.get((names.ON_HOLD, status.name), 0), 0)
 
     def habit(self, status: Status) -> Habit:
         """Return what is usual for a stage."""
@@ -144,6 +150,12 @@ class Flow(NamedTuple):
         own = calendars.get(status.calendar or "")
         zone = own.zone if own else next((calendar.zone for calendar in calendars.values()), "UTC")
         return Habit(rhythm, ZoneInfo(zone), own)
+
+
+def _held_until(waiting: Waiting) -> int:
+    """Return until when the order is, or was, on hold (unix ns); 0 for never."""
+    order = readable(waiting.state)
+    return order.hold.until if order and order.hold else 0
 
 
 def read_flow(store: Store, lifecycle: Lifecycle, now: int) -> Flow:

@@ -47,9 +47,16 @@ class Reached(msgspec.Struct, frozen=True):
     gaps: tuple[Gap, ...] = ()
 
 
-def noticed_now(reached: Reached, now: float) -> Reached:
-    """Return *reached* as it is to be taken after a restart, when clocks and numbers of before mean nothing."""
-    return Reached(reached.last, tuple(Gap(gap.first, gap.last, now) for gap in reached.gaps))
+def furthest(ours: Reached, kept: Reached, now: float) -> Reached:
+    """Return *ours*, or *kept* where that is further: what we kept before a restart, or another follower has kept.
+
+    Of its clock we know nothing, so gaps that are new to us are noticed *now* (monotonic seconds).
+    """
+    if kept.last <= ours.last:
+        return ours
+    known = {(gap.first, gap.last): gap for gap in ours.gaps}
+    gaps = (known.get((gap.first, gap.last), Gap(gap.first, gap.last, now)) for gap in kept.gaps)
+    return Reached(kept.last, tuple(gaps))
 
 
 def after(reached: Reached, late: Sequence[int], new: Sequence[int], snapshot: Snapshot, now: float) -> Reached:

@@ -17,9 +17,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_orders import names
 from otel_orders.errors import EventError
+from otel_orders.ledger.bulk import check_message, check_tree, records_below
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -103,22 +104,25 @@ def value_of(value: AnyValue) -> Any:
 
 
 def decode_logs(body: bytes, reading: Reading, *, json: bool) -> ExportLogsServiceRequest:
-    """Decode an OTLP logs request.  Raises EventError where nothing can be decoded."""
+    """Decode an OTLP logs request.  Raises EventError where nothing can be decoded, or there is too much of it."""
     path = ("resourceLogs", "scopeLogs", "logRecords")
     return _decoded(ExportLogsServiceRequest(), body, path, reading, json=json)
 
 
 def decode_spans(body: bytes, reading: Reading, *, json: bool) -> ExportTraceServiceRequest:
-    """Decode an OTLP trace request.  Raises EventError where nothing can be decoded."""
+    """Decode an OTLP trace request.  Raises EventError where nothing can be decoded, or there is too much of it."""
     path = ("resourceSpans", "scopeSpans", "spans")
     return _decoded(ExportTraceServiceRequest(), body, path, reading, json=json)
 
 
 def _decoded(request: R, body: bytes, path: tuple[str, ...], reading: Reading, *, json: bool) -> R:
     if json:
-        _fill(request, _json_object(body), path, reading)
+        tree = _json_object(body)
+        check_tree(tree, path)
+        _fill(request, tree, path, reading)
     else:
         _parse(request, body)
+        check_message(request, [_snake(name) for name in path])
     return request
 
 
@@ -149,17 +153,11 @@ def _fill(message: Any, tree: dict[str, Any], path: tuple[str, ...], reading: Re
             below = {rest[0]: item.pop(rest[0], None)} if rest else {}
             part = ParseDict(_with_base64_ids(item), _element(message, name), ignore_unknown_fields=True)
         except (ParseError, ValueError, TypeError, AttributeError, RecursionError):
-            reading.refuse(EventError("undecodable", f"no OTLP JSON in {name}"), max(1, _count(below, rest)))
+            reading.refuse(EventError("undecodable", f"no OTLP JSON in {name}"), max(1, records_below(below, rest)))
             continue
         if rest:
             _fill(part, below, tuple(rest), reading)
         getattr(message, _snake(name)).append(part)
-
-
-def _count(tree: Any, path: Sequence[str]) -> int:
-    """Return how many records hang below *tree* along *path*; what is not as it should be counts as one."""
-    items = tree.get(path[0]) if path and isinstance(tree, dict) else None
-    return sum(_count(item, path[1:]) for item in items) if isinstance(items, list) else 1
 
 
 def _element(message: Any, name: str) -> Message:

@@ -67,6 +67,7 @@ class Operators:
                 raise _unknown()
             self._remove(tx, found, key, now)
             audit.note(entry, tx.put)
+        self._store.empty_log()
 
     def erase_partner(self, partner_id: str, by: str) -> int:
         """Remove all orders that an event of *partner_id* is known of, and return how many; those to come are kept."""
@@ -82,6 +83,7 @@ class Operators:
                     count += len(found)
         with self._store.transaction() as tx:
             audit.note(audit.Entry(now, by, audit.ERASE_PARTNER, orders=count), tx.put)
+        self._store.empty_log()
         return count
 
     def audit(self, order_id: str | None = None) -> list[audit.Entry]:

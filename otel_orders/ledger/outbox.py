@@ -33,9 +33,10 @@ class OutboxFollower:
     def __init__(self, path: str, store: Store, writer: Writer, new_reading: Callable[[], Reading]) -> None:
         self._path = os.path.abspath(path)  # noqa: PTH100 - a name for messages and keys
         self._key = f"outbox:{self._path}"
+        self._store = store
         self._writer = writer
         self._new_reading = new_reading
-        self._last = int(store.get(self._key) or 0)
+        self._last = 0
         self._poller = Poller(f"the outbox in {path}", self._look)
 
     def close(self) -> None:
@@ -51,6 +52,8 @@ class OutboxFollower:
 
     def _read(self, connection: sqlite3.Connection) -> bool:
         """Read the next rows; return whether there may be more."""
+        # Another replica that follows the same table may have come further.
+        self._last = max(self._last, int(self._store.get(self._key) or 0))
         try:
             rows = connection.execute(ROWS, (self._last, AT_ONCE)).fetchall()
         except sqlite3.OperationalError as error:

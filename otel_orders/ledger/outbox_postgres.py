@@ -14,7 +14,7 @@ import psycopg
 
 from otel_orders.errors import ConfigurationError
 from otel_orders.ledger import ingest
-from otel_orders.ledger.gaps import Reached, Snapshot, after, noticed_now
+from otel_orders.ledger.gaps import Reached, Snapshot, after, furthest
 from otel_orders.ledger.polling import Poller
 from otel_orders.ledger.store.postgres_link import Address
 
@@ -54,9 +54,8 @@ class PostgresOutboxFollower:
         self._key = f"outbox:{self._address.shown}"
         self._writer = writer
         self._new_reading = new_reading
-        kept = store.get(self._key)
-        before = msgspec.json.decode(kept, type=Reached) if kept else Reached()
-        self._reached = noticed_now(before, time.monotonic())
+        self._store = store
+        self._reached = Reached()
         self._connection: Connection | None = None
         self._poller = Poller(f"the outbox in {self._address.shown}", self._look)
 
@@ -84,6 +83,7 @@ class PostgresOutboxFollower:
 
     def _read(self, connection: Connection) -> bool:
         """Read the next rows; return whether there may be more."""
+        self._catch_up()
         with connection.transaction():  # all of it is seen at one moment
             if not _first(connection, TABLE)[0]:
                 return False
@@ -98,6 +98,11 @@ class PostgresOutboxFollower:
         seen = Snapshot(0, snapshot.next) if more_late else snapshot
         self._keep(late, new, seen)
         return more_late or len(new) == AT_ONCE
+
+    def _catch_up(self) -> None:
+        """Go on from where this follower, before a restart, or that of another replica has come."""
+        if kept := self._store.get(self._key):
+            self._reached = furthest(self._reached, msgspec.json.decode(kept, type=Reached), time.monotonic())
 
     def _keep(self, late: Rows, new: Rows, snapshot: Snapshot) -> None:
         ids = ([row[0] for row in late], [row[0] for row in new])

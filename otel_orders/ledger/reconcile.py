@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import msgspec
 
 from otel_orders import names
-from otel_orders.errors import EventError
+from otel_orders.errors import ConfigurationError, EventError
+from otel_orders.ledger.apply import REMOVED_AFTER
 from otel_orders.ledger.kept import CHANGED, OBSERVED, unpack
+from otel_orders.ledger.reading import FUTURE
+from otel_orders.ledger.words import span_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -80,14 +83,15 @@ class Example(msgspec.Struct, frozen=True):
 class Report:
     """What a comparison found.
 
-    counts: orders by verdict.  posted: events that were told to the ledger.  stuck: orders of the snapshot, by status,
-    that have waited there for longer than its stuck_after.  unknown: by status that the lifecycle does not have.  bad:
-    the first rows that cannot be used, with line and reason; reasons: all of them.
+    counts: orders by verdict.  removed: orders that ended longer ago than the ledger keeps them, of which it cannot say
+    anything.  posted: events that were told to the ledger.  stuck: orders of the snapshot, by status, that have waited
+    there for longer than its stuck_after.  unknown: by status that the lifecycle does not have.  bad: the first rows
+    that cannot be used, with line and reason; reasons: all of them.
     """
 
     def __init__(self) -> None:
         self.counts: Counter[Verdict] = Counter()
-        self.posted = 0
+        self.removed = self.posted = 0
         self.stuck: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.bad: list[tuple[int, str]] = []
@@ -132,9 +136,27 @@ class Times(NamedTuple):
     taken_at: int
     now: int
 
+    def check(self, kept: int) -> None:
+        """Raise ConfigurationError where the snapshot cannot be of then; kept: how long ended orders are, in ns.
+
+        How long ago its orders came where they are is no matter: those are the ones to be found.
+        """
+        if self.taken_at > self.now + FUTURE:
+            ahead = span_of(self.taken_at - self.now)
+            raise ConfigurationError(f"the snapshot is said to be taken in {ahead} from now; see --taken-at")
+        if self.taken_at < self.now - kept:
+            raise ConfigurationError(
+                f"the snapshot was taken {span_of(self.now - self.taken_at)} ago: orders that have ended since may be"
+                " removed already, and would come back as open ones; take a new one, or say --taken-at"
+            )
+
 
 def reconcile(rows: Iterable[Row], columns: Columns, ledger: Beside, times: Times, *, dry_run: bool = False) -> Report:
-    """Compare the snapshot's *rows* with *ledger*, and tell it what differs unless it is a *dry_run*."""
+    """Compare the snapshot's *rows* with *ledger*, and tell it what differs unless it is a *dry_run*.
+
+    Raises ConfigurationError where the snapshot cannot have been taken when *times* has it.
+    """
+    times.check(ledger.plan.retention.orders)
     with closing(sqlite3.connect("")) as aside:  # a file of its own, gone with the connection
         aside.execute(_TABLE)
         comparison = _Comparison(aside, ledger, columns, times)
@@ -194,6 +216,12 @@ class _Comparison:
         for reason in trial.reasons:
             raise EventError(reason, "the ledger would not keep it")
 
+    def _is_removed(self, source: Source) -> bool:
+        """Whether *source* ended so long ago that the ledger would have removed it, and would do so again."""
+        plan = self._ledger.plan
+        kept_until = source.entered_at + plan.retention.orders + REMOVED_AFTER
+        return source.status in plan.terminal and kept_until <= self._times.now
+
     def _find(self, order_ids: Sequence[str]) -> dict[str, Source]:
         marks = ",".join("?" * len(order_ids))
         statement = f"SELECT order_id, status, entered_at FROM source WHERE order_id IN ({marks})"  # noqa: S608 - marks
@@ -203,6 +231,9 @@ class _Comparison:
         return sources
 
     def _judged(self, order: Order | None, source: Source) -> Iterator[Source]:
+        if order is None and self._is_removed(source):
+            self.report.removed += 1
+            return
         found = verdict(order, source, self._times.taken_at, self._ledger.plan)
         status = order.fold.status if order else None
         self.report.note(found, Example(source.order_id, status, source.status, source.entered_at))

@@ -49,9 +49,9 @@ class Waiting(NamedTuple):
     hold: dict[str, Any] | None
 
 
-def held(state: bytes | None, now: int) -> dict[str, Any] | None:
+def held(state: bytes, now: int) -> dict[str, Any] | None:
     """Return the hold of the order in *state*, None for none."""
-    order = readable(state) if state else None
+    order = readable(state)
     return told_hold(order, now) if order else None
 
 
@@ -115,7 +115,12 @@ class Ledger:
         self._probe = None if rabbitmq is None else Probe(rabbitmq, list(lifecycle.queues), store)
         self.metrics = LedgerCollector(store, self.plan, self.writer, self._probe)
         self._watch = Watch(store, lifecycle)
-        self._followers = [self._follower(source) for source in follow]
+        self._followers: list[Follower | PatternFollower | OutboxFollower | PostgresOutboxFollower] = []
+        try:
+            self._followers.extend(map(self._follower, follow))
+        except BaseException:
+            self._stop()  # whoever gave the store closes it, and nobody may work with it then
+            raise
 
     def new_reading(self) -> Reading:
         """Return what a request is read into."""
@@ -155,8 +160,8 @@ class Ledger:
         self._agree()
         now = time.time_ns()
         return [
-            Waiting(order_id, since, held(self._store.state(order_id), now))
-            for order_id, since in self._store.longest_waiting(self.plan.rank(status), limit)
+            Waiting(one.order_id, one.since, held(one.state, now))
+            for one in self._store.longest_waiting(self.plan.rank(status), limit)
         ]
 
     def report(self, selection: Selection) -> Report:
@@ -177,13 +182,16 @@ class Ledger:
 
     def close(self) -> None:
         """Stop following, write what waits, close the store."""
+        self._stop()
+        self._store.close()
+
+    def _stop(self) -> None:
         for follower in self._followers:
             follower.close()
         if self._probe is not None:
             self._probe.close()
         self._watch.close()
         self.writer.close()
-        self._store.close()
 
     def _follower(self, source: str) -> Follower | PatternFollower | OutboxFollower | PostgresOutboxFollower:
         into = (self._store, self.writer, self.new_reading)

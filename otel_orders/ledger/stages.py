@@ -2,7 +2,8 @@
 
 Stalled: orders wait, and none has left for max(stalled_after, 4 times the usual gap of such hours).  Time in which
 orders usually do not leave (nights, weekends) is no silence, nor is the time in which this ledger did not listen.  An
-order that was overtaken, since one that came later has left, waits for a reason of its own and makes no stage stalled.
+order that was overtaken, since one that came later has left, waits for a reason of its own and makes no stage stalled;
+nor does one that a person put on hold.
 
 Blind: the services that move orders on from here send no heartbeat any more, so that a silence says nothing.  Unless
 the broker itself says that nobody consumes.
@@ -73,20 +74,22 @@ class Look(NamedTuple):
     """What is known of one stage at one moment.
 
     at: now.  listening: since when this ledger, or another on the same store, has heard events without a break.
-    orders: waiting; overtaken: as many of them.  came_at: when the first of the others came.  left_at: when an order
-    last left.  queues: what is known of the queues before it, in words.  deserted: the broker says that nobody
-    consumes.  Times: unix ns, None for never or nobody.
+    orders: waiting; on_hold: as many of them.  expected: how many wait that are neither on hold nor overtaken, SEVERAL
+    for more; came_at: when the first of these came, or its hold ended.  left_at: when an order last left.  queues: what
+    is known of the queues before it, in words.  deserted: the broker says that nobody consumes.  Times: unix ns, None
+    for never or nobody.
     """
 
     status: Status
     at: int
     listening: int
     orders: int
-    overtaken: int
+    expected: int
     came_at: int | None
     left_at: int | None
     queues: tuple[str, ...] = ()
     deserted: bool = False
+    on_hold: int = 0
 
 
 class Habit(NamedTuple):
@@ -126,17 +129,17 @@ def judge(look: Look, habit: Habit, moving: tuple[Mover, ...], beats: Beats, bef
     """Return the verdict on the stage after *before*, and why."""
     silent = quiet(moving, beats, look.at, look.listening, blind=before.state == BLIND)
     if _is_blind(look, moving, silent, before):
-        return Judged(_next(BLIND, look.at, before), _said(*silent.values(), _last(look), *look.queues))
+        return Judged(_next(BLIND, look.at, before), _said(*silent.values(), _last(look), *_told(look)))
     limit = _limit(look, habit)
     if limit is None:
-        return Judged(_next(FLOWING, look.at, before), _said(_last(look), *look.queues))
+        return Judged(_next(FLOWING, look.at, before), _said(_last(look), *_told(look)))
     verdict = _stall(look, habit, limit, before)
     if verdict.state == STALLED:
         gap = habit.rhythm.usual_gap(look.at, habit.zone)
         usual = f" (usual gap {span_of(gap)})" if gap else ""
-        return Judged(verdict, _said(_silence(look) + usual, _waiting(look), *look.queues, *silent.values()))
+        return Judged(verdict, _said(_silence(look) + usual, _waiting(look), *_told(look), *silent.values()))
     lull = ["nothing is expected to leave at this hour"] if look.at - _start(look) >= limit else []
-    return Judged(verdict, _said(_last(look), *lull, *look.queues))
+    return Judged(verdict, _said(_last(look), *lull, *_told(look)))
 
 
 def quiet(moving: tuple[Mover, ...], beats: Beats, at: int, listening: int, *, blind: bool = False) -> dict[str, str]:
@@ -180,8 +183,7 @@ def _limit(look: Look, habit: Habit) -> int | None:
     stalled_after = look.status.stalled_after
     if not stalled_after or look.came_at is None:
         return None
-    several = look.orders - look.overtaken >= SEVERAL
-    gap = habit.rhythm.usual_gap(look.at, habit.zone) if several else None
+    gap = habit.rhythm.usual_gap(look.at, habit.zone) if look.expected >= SEVERAL else None
     return max(int(stalled_after), USUAL_TIMES * (gap or 0))
 
 
@@ -224,6 +226,11 @@ def _waiting(look: Look) -> str:
     if look.orders == 1:
         return f"1 order waits{waited}"
     return f"{look.orders} orders wait{waited and f', the first{waited}'}"
+
+
+def _told(look: Look) -> tuple[str, ...]:
+    """Return what else is known, in words."""
+    return (f"{look.on_hold} on hold", *look.queues) if look.on_hold else look.queues
 
 
 def _said(*parts: str) -> str:

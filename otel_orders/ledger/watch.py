@@ -144,11 +144,10 @@ class Watch:
         if found.now - self._tidied < TIDIED:
             return
         self._tidied = found.now
-        waiting = self._store.oldest_messages()
         with self._store.transaction() as tx:
             for queue in (queue.name for queue in self._lifecycle.queues.values() if queue.track):
-                first = waiting[queue].at if queue in waiting else found.now
-                if count := tx.forget_messages(queue, max(min(first, found.now - SETTLED_FOR), found.now - HORIZON)):
+                tx.forget_settled(queue, found.now - SETTLED_FOR)
+                if count := tx.forget_messages(queue, found.now - HORIZON):
                     tx.add({(names.MESSAGES_GONE, queue): count})
 
 

@@ -210,10 +210,12 @@ class Writer:
         try:
             more = self._sweep()
             self._sweep_failed = False
-        except Exception:
+        except Exception as error:
             more = False
             if not self._sweep_failed:  # said once in a row of failures, or a full disk would fill the log
-                logger.exception("otel_orders: sweep failed; it is tried again every second")
+                unforeseen = not isinstance(error, StoreError)
+                message = "otel_orders: sweep failed, it is tried again every second: %s"
+                logger.warning(message, error, exc_info=unforeseen)
             self._sweep_failed = True
         # Many at once are swept in turns with what senders wait for.
         self._swept = time.monotonic() - (SWEEP_EVERY if more else 0.0)

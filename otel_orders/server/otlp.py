@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from otel_orders.errors import EventError, StoreError
 from otel_orders.ledger import ingest
 from otel_orders.ledger.apply import REFUSED
+from otel_orders.ledger.bulk import TOO_MANY, check_lines
 from otel_orders.ledger.writer import OverloadedError
 from otel_orders.server.bodies import RETRY_AFTER
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from otel_orders.ledger.reading import Reading
     from otel_orders.ledger.service import Ledger
     from otel_orders.server.bodies import Intake
+
+    Read = Callable[[bytes, Reading], None]
+    """Reads a body; raises EventError where it cannot be decoded at all."""
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -80,10 +84,15 @@ async def events(request: Request) -> Response:
     """POST /events: one JSON object a line.  422 where all of them were refused, so that a script's sender notices."""
     if "origin" in request.headers:
         raise HTTPException(403, "web pages may not send events")
-    results, refused = await _kept(request, ingest.lines)
+    results, refused = await _kept(request, _lines)
     counts = Counter(result for result in sorted(results) if result not in REFUSED)
     told = {"received": counts.total() + refused.total(), "results": counts, "rejected": refused}
     return JSONResponse(told, 422 if refused and not counts else 200)
+
+
+def _lines(body: bytes, into: Reading) -> None:
+    check_lines(body)
+    ingest.lines(body, into)
 
 
 async def _otlp(request: Request, signal: Signal) -> Response:
@@ -106,24 +115,32 @@ def _check_media_type(request: Request) -> None:
         raise HTTPException(415, f"expected content-type {PROTOBUF} or {JSON}")
 
 
-async def _kept(request: Request, read: Callable[[bytes, Reading], None]) -> tuple[list[str], Counter[str]]:
+async def _kept(request: Request, read: Read) -> tuple[list[str], Counter[str]]:
+    ledger: Ledger = request.app.state.ledger
     intake: Intake = request.app.state.intake
-    async with intake.body(request) as body:
-        return await kept(request.app.state.ledger, intake, body, read)
+    async with intake.body(request, decoder(ledger, read)) as reading:
+        return await kept(ledger, reading)
 
 
-async def kept(
-    ledger: Ledger, intake: Intake, body: bytes, read: Callable[[bytes, Reading], None]
-) -> tuple[list[str], Counter[str]]:
-    """Keep the events that *read* finds in *body*, which has its share of memory until they are on disk.
+def decoder(ledger: Ledger, read: Read) -> Callable[[bytes], Reading]:
+    """Return what makes a Reading of a body.  It raises HTTPException where nothing can be read."""
+
+    def decode(body: bytes) -> Reading:
+        reading = ledger.new_reading()
+        try:
+            read(body, reading)
+        except EventError as error:
+            raise HTTPException(413 if error.reason == TOO_MANY else 400, str(error)) from None
+        return reading
+
+    return decode
+
+
+async def kept(ledger: Ledger, reading: Reading) -> tuple[list[str], Counter[str]]:
+    """Keep *reading*.
 
     Returns the results and, with reasons, what was refused.  Raises HTTPException where nothing was kept.
     """
-    reading = ledger.new_reading()
-    try:
-        await intake.decoded(body, lambda: read(body, reading))
-    except EventError as error:
-        raise HTTPException(400, str(error)) from None
     results = await _results(ledger, reading)
     refused = reading.reasons.copy()
     refused.update(result for result in results if result in REFUSED)

@@ -88,13 +88,15 @@ class GrpcServer:
         ]
 
     def _export(self, signal: otlp.Signal) -> Any:
+        decode = otlp.decoder(self._ledger, signal.take)
+
         # On the wire a call with one message is a stream of one; only so is the message read by us, when we want it.
         async def export(_messages: object, context: Any) -> bytes:
             if self._token is not None and not allowed(_authorization(context), self._token):
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token is needed")
             try:
-                async with self._intake.message(lambda: _message(context)) as body:
-                    _, refused = await otlp.kept(self._ledger, self._intake, body, signal.take)
+                async with self._intake.message(lambda: _message(context), decode) as reading:
+                    _, refused = await otlp.kept(self._ledger, reading)
             except HTTPException as error:
                 await _refuse(context, error)
             answer: bytes = signal.answered(refused).SerializeToString()

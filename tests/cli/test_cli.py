@@ -129,11 +129,12 @@ def test_a_url_file_that_cannot_be_written_is_one_line(run: Callable[..., Outcom
         ("http://rabbit", "--rabbitmq needs OTEL_ORDERS_RABBITMQ_USER and OTEL_ORDERS_RABBITMQ_PASSWORD"),
     ],
 )
+@pytest.mark.parametrize("command", ["ledger", "dev"])
 def test_a_broker_that_cannot_be_probed_is_one_line(
-    run: Callable[..., Outcome], tmp_path: Path, url: str, says: str
+    run: Callable[..., Outcome], tmp_path: Path, command: str, url: str, says: str
 ) -> None:
-    store = f"sqlite:///{tmp_path}/l.db"
-    code, _, err = run("ledger", "--store", store, "--lifecycle", LIFECYCLE, "--port", 0, "--rabbitmq", url)
+    store = ["--store", f"sqlite:///{tmp_path}/l.db"] if command == "ledger" else []
+    code, _, err = run(command, *store, "--lifecycle", LIFECYCLE, "--port", 0, "--rabbitmq", url)
     assert (code, err) == (2, f"otel-orders: {says}{' in the environment' if 'needs' in says else ''}\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,6 +72,25 @@ def test_beside_a_running_ledger_a_snapshot_finds_what_telemetry_did_not(tmp_pat
             assert re.search(said, second.out), said
         wait_for(lambda: client.get("/orders/A-3").json()["stuck"])
         assert "stuck" in client.get("/orders/A-3").text
+
+
+def test_a_csv_finds_who_has_waited_for_a_year_though_ended_orders_are_kept_for_a_week(tmp_path: Path) -> None:
+    text = "Nr;Stand;seit\nA-1;SUBMITTED;{0:%d.%m.%Y}\nA-2;CLOSED;{0:%d.%m.%Y}\n"
+    path = tmp_path / "orders.csv.gz"
+    path.write_bytes(gzip.compress(text.format(datetime.now(UTC) - timedelta(365)).encode()))
+    how = ("--id", "Nr", "--status", "Stand", "--entered-at", "seit", "--time-format", "%d.%m.%Y", "--zone", "UTC")
+    with running(tmp_path, "--retention", "7d", "--errors-retention", "7d") as ledger, ledger.client() as client:
+        for told in (1, 0):  # the second time it is known
+            ended = Ended(tmp_path, "reconcile", path, *how, "--json")
+            report = json.loads(ended.out)
+            assert (report["orders"]["silent"], report["removed"], report["observed_events"]) == (1, 1, told)
+            wait_for(lambda: client.get("/orders/A-1").json()["stuck"])
+        assert client.get("/orders/A-2").status_code == 404
+        [longest] = client.get("/statuses/SUBMITTED/orders").json()["orders"]
+        assert longest["order_id"] == "A-1"
+    old = Ended(tmp_path, "reconcile", path, *how, "--taken-at", "01.01.2020")
+    assert (old.code, old.out) == (2, "")
+    assert "take a new one, or say --taken-at" in old.err
 
 
 def new_store(folder: Path) -> None:

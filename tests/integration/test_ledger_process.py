@@ -22,9 +22,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import otel_orders
 from otel_orders import names
+from otel_orders.ledger.probe import PASSWORD, USER
 from tests.integration.processes import LIFECYCLE, running, started
 from tests.ledger import senders
 from tests.ledger.senders import SECOND, changed, walk
+from tests.ledger.test_probe import answering
 from tests.sinks.memory import added
 from tests.sinks.receiver import wait_for
 
@@ -251,6 +253,19 @@ def test_dev_prints_events_as_they_come_and_forgets_them(tmp_path: Path) -> None
         assert list(kept.iterdir())
         assert ledger.stop(signal.SIGTERM) == 0
     assert not list(kept.iterdir())
+
+
+def test_dev_asks_a_broker_about_the_lifecycles_queues_as_the_ledger_does(tmp_path: Path) -> None:
+    told = b'{"messages_ready": 31, "messages_unacknowledged": 0, "consumers": 0}'
+    with answering(200, told) as (url, asked):
+        options = ("--rabbitmq", url, "--rabbitmq-vhost", "shop", "--rabbitmq-every", "1")
+        environ = {USER: "somebody", PASSWORD: "s3cret"}
+        with started(tmp_path, "dev", "--lifecycle", str(LIFECYCLE), *options, environ=environ) as ledger:
+            with ledger.client() as client:
+                wait_for(lambda: _value(client, names.QUEUE_CONSUMERS, queue="pricing.requests") == 0)
+                assert _value(client, names.QUEUE_MESSAGES, queue="pricing.requests", state="ready") == 31
+            assert ledger.stop(signal.SIGTERM) == 0
+    assert any(path.startswith("/api/queues/shop/pricing.requests") for path in asked)
 
 
 def test_dev_goes_on_when_its_terminal_is_gone(tmp_path: Path) -> None:

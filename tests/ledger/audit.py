@@ -66,5 +66,10 @@ def check_waiting(store: Store, kept: Mapping[str, Order], plan: Plan) -> None:
     assert store.oldest(ranks) == {rank: min(since for _, since in some) for rank, some in waiting.items()}
     for rank in range(ranks):
         found = store.longest_waiting(rank, 1000)
-        assert sorted(found) == sorted(waiting.get(rank, []))
-        assert [since for _, since in found] == sorted(since for _, since in found)
+        assert sorted((one.order_id, one.since) for one in found) == sorted(waiting.get(rank, []))
+        assert [one.since for one in found] == sorted(one.since for one in found)
+        assert all(one.state == store.state(one.order_id) for one in found)
+        for one in found[:: max(len(found) // 2, 1)]:
+            assert store.longest_waiting(rank, 1000, one.since) == [
+                other for other in found if other.since >= one.since
+            ]

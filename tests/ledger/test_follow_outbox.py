@@ -86,3 +86,17 @@ def test_a_table_that_comes_later_is_followed_from_its_beginning(tmp_path: Path)
         shop.execute(otel_orders.OUTBOX_SCHEMA["sqlite"])
         move(shop, "A-1", 1, "INITIATED")
         assert statuses(ledger, "A-1", 1) == ["INITIATED"]
+
+
+def test_of_two_ledgers_that_follow_one_table_the_second_reads_nothing_again(
+    shop: sqlite3.Connection, tmp_path: Path
+) -> None:
+    with closing(open_ledger(tmp_path)) as first, closing(open_ledger(tmp_path)) as second:
+        (behind,) = second._followers
+        behind.close()  # it looks when it is told to
+        for version, status in enumerate(("INITIATED", "FILE_UPLOADED"), 1):
+            move(shop, "A-1", version, status)
+        assert statuses(first, "A-1", 2) == ["INITIATED", "FILE_UPLOADED"]
+        assert behind._read(shop) is False  # type: ignore[union-attr, arg-type]
+        page = second.metrics.page().decode()
+    assert 'otel_orders_ledger_events_total{result="duplicate"} 0.0' in page

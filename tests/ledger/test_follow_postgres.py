@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -178,9 +179,26 @@ def test_a_database_that_goes_away_is_followed_again(private_postgres: Postgres,
         wait_for(lambda: ledger.story("A-2"))
 
 
-def test_a_url_that_cannot_be_one_shows_no_password(tmp_path: Path) -> None:
+def test_a_url_that_cannot_be_one_shows_no_password_and_leaves_nothing_running(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     store = open_store(f"sqlite:///{tmp_path / 'l.db'}")
     with pytest.raises(ConfigurationError, match="--follow") as caught:
-        Ledger(store, LIFECYCLE, "test", ["postgresql://me:s3cr3t%zz@here/shop"])
+        Ledger(store, LIFECYCLE, "test", [str(tmp_path / "file"), "postgresql://me:s3cr3t%zz@here/shop"])
     assert "s3cr3t" not in str(caught.value)
+    assert set(threading.enumerate()) <= before
     store.close()
+
+
+def test_of_two_ledgers_that_follow_one_table_the_second_reads_nothing_again(
+    shop: Shop, postgres_url: str, tmp_path: Path
+) -> None:
+    with following(tmp_path, postgres_url) as first, following(tmp_path, postgres_url) as second:
+        (behind,) = second._followers
+        behind.close()  # it looks when it is told to
+        write(shop, "A-0")
+        shop.rollback()
+        write(shop, "A-1")
+        shop.commit()
+        wait_for(lambda: first.story("A-1"))
+        assert behind._read(shop) is False  # type: ignore[union-attr, arg-type]
+        assert (accepted(second), duplicates(second), known_gaps(second)) == (1, 0, 1)

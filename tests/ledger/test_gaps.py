@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_orders.ledger.gaps import GRACE, Gap, Reached, Snapshot, after
+from otel_orders.ledger.gaps import GRACE, Gap, Reached, Snapshot, after, furthest
 
 RUNNING, LATER = 10, 20
 
@@ -76,3 +76,50 @@ def test_every_id_that_is_committed_is_read_once(data: Any) -> None:
         reached = after(reached, late, new, snapshot, now)
     assert sorted(read) == sorted(table.visible)
     assert reached.gaps == ()
+
+
+def test_who_is_behind_goes_on_from_where_the_other_has_come_and_keeps_what_it_knows_of_gaps() -> None:
+    ours, kept = Reached(7, (Gap(1, 1, 5.0, LATER), Gap(4, 6, 5.0))), Reached(9, (Gap(1, 1, 900.0), Gap(4, 4, 900.0)))
+    assert furthest(ours, kept, 8.0) == Reached(9, (Gap(1, 1, 5.0, LATER), Gap(4, 4, 8.0)))
+    assert furthest(ours, Reached(7), 8.0) == ours
+    assert furthest(Reached(), kept, 8.0) == Reached(9, (Gap(1, 1, 8.0), Gap(4, 4, 8.0)))
+
+
+class Followers:
+    """Two that follow one table on machines with clocks of their own, and keep how far they are in one place."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.kept = Reached()
+        self.reached = [Reached(), Reached()]
+        self.read: set[int] = set()
+
+    def look(self, which: int, now: float, *, catch_up: bool = True) -> None:
+        """catch_up: false where both look at the same moment, before either has kept anything."""
+        clock = now + which * 1e6
+        ours = furthest(self.reached[which], self.kept, clock) if catch_up else self.reached[which]
+        late, new, snapshot = self.table.look(ours)
+        self.read.update(late, new)
+        self.reached[which] = after(ours, late, new, snapshot, clock)
+        if late or new:
+            self.kept = self.reached[which]
+
+
+@given(st.data())
+def test_two_that_follow_one_table_lose_nothing_and_give_up_what_never_comes(data: Any) -> None:
+    table, now = Table(data), 0.0
+    followers = Followers(table)
+    for _ in range(data.draw(st.integers(1, 40))):
+        if data.draw(st.booleans()):
+            table.happen()
+        else:
+            now += data.draw(st.sampled_from((0.1, GRACE)))
+            followers.look(data.draw(st.integers(0, 1)), now, catch_up=data.draw(st.booleans()))
+    while table.open:
+        _, ids = table.open.pop()
+        table.visible.update(ids)
+    for place in range(200):
+        now += GRACE
+        followers.look(place % 2, now)
+    assert followers.read == table.visible
+    assert [reached.gaps for reached in followers.reached] == [(), ()]

@@ -21,6 +21,7 @@ from otel_orders.errors import (
     StoreUnavailableError,
     StoreVersionError,
 )
+from otel_orders.ledger.operators import Operators
 from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.service import Ledger, open_store
 from otel_orders.ledger.store import LIFECYCLE, Batch, MessageNote, Received, Row, Seen
@@ -538,3 +539,26 @@ def test_a_password_file_is_read(private_postgres: Postgres, monkeypatch: pytest
     file.chmod(0o600)
     monkeypatch.setenv("PGPASSFILE", str(file))
     open_store(f"postgresql://postgres@127.0.0.1:{private_postgres.port}/postgres").close()
+
+
+def test_what_was_erased_is_in_no_table_after_a_vacuum_full(postgres_server: Postgres, store: PostgresStore) -> None:
+    """Until then the bytes lie in the files of the tables, which is why the README says what to run."""
+    if postgres_server.folder is None:
+        pytest.skip("the files of a server that was given are not ours to read")
+    secret = "anna-9f86d081"  # noqa: S105 - of a person
+    Batch(store, PLAN).ingest(of(secret, LIFE))
+    with store.transaction() as tx:
+        tx.published([MessageNote("pricing.requests", "m-1", secret, START)])
+    files = "SELECT pg_relation_filepath(oid) FROM pg_class WHERE relnamespace = 'otel_orders'::regnamespace"
+
+    def on_disk() -> bool:
+        with raw(store) as other:
+            other.execute("CHECKPOINT")
+            paths = [postgres_server.folder / "data" / path for (path,) in other.execute(files) if path]  # type: ignore[operator]
+            return any(secret.encode() in path.read_bytes() for path in paths)
+
+    Operators(store, PLAN).erase(secret, "berta")
+    assert on_disk()
+    with raw(store) as other:
+        other.execute("VACUUM FULL otel_orders.orders, otel_orders.messages")
+    assert not on_disk()

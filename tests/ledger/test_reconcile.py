@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from otel_orders import names
+from otel_orders.errors import ConfigurationError
 from otel_orders.ledger.beside import beside
 from otel_orders.ledger.kept import CHANGED, OBSERVED
+from otel_orders.ledger.model import Plan, Retention
 from otel_orders.ledger.moments import Moments
 from otel_orders.ledger.reconcile import NAMED, Columns, Report, Times, reconcile
-from otel_orders.ledger.store import Received
+from otel_orders.ledger.store import Batch, Received
 from otel_orders.ledger.tables import Row
 from tests.ledger import audit
 from tests.ledger.senders import ENV
@@ -167,6 +169,32 @@ def test_statuses_are_mapped_left_out_or_named_where_the_lifecycle_has_them_not(
     assert report.counts == {"silent": 2}
     assert report.unknown == {"Prüfung": 1}
     assert status_of(ledger, "A-1")[0] == "INITIATED"
+
+
+@pytest.mark.parametrize("kept", [7 * DAY, 90 * DAY])
+def test_who_has_waited_for_longer_than_ended_orders_are_kept_is_found_and_stays(ledger: Beside, kept: int) -> None:
+    short = ledger._replace(plan=Plan(LIFECYCLE, Retention(kept, kept)))
+    short = short._replace(batch=Batch(short.store, short.plan))
+    report = compared(short, row("A-1", "SUBMITTED", NOW - 365 * DAY))
+    assert (report.counts, report.posted, report.stuck) == ({"silent": 1}, 1, {"SUBMITTED": 1})
+    for later in (NOW, NOW + 365 * DAY):
+        short.batch.sweep(later)
+        assert status_of(ledger, "A-1") == ("SUBMITTED", NOW - 365 * DAY)
+
+
+def test_what_ended_longer_ago_than_orders_are_kept_says_nothing_and_is_not_told(ledger: Beside) -> None:
+    told(ledger, "A-2", "INITIATED")
+    rows = [row("A-1", "CANCELLED", NOW - 365 * DAY), row("A-2", "INITIATED", NOW - HOUR)]
+    report = compared(ledger, *rows, row("A-3", "CANCELLED", NOW - 80 * DAY))
+    assert (report.counts, report.removed, report.posted) == ({"agree": 1, "silent": 1}, 1, 1)
+    assert set(audit.orders(ledger.store)) == {"A-2", "A-3"}
+
+
+@pytest.mark.parametrize(("taken", "says"), [(NOW + HOUR, "in 1 h from now"), (NOW - 91 * DAY, "91 d ago")])
+def test_a_snapshot_of_a_time_that_cannot_be_is_refused_whole(ledger: Beside, taken: int, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        compared(ledger, row("A-1", "SUBMITTED", NOW - HOUR), taken=taken)
+    assert audit.orders(ledger.store) == {}
 
 
 def test_no_orders_at_all_have_no_coverage(ledger: Beside) -> None:

@@ -24,7 +24,7 @@ LIMIT = 30 * MINUTE
 
 def look(at: int = START, **fields: Any) -> Look:
     """Return a look at a stage in which three orders wait, the last of which left long ago."""
-    known: dict[str, Any] = {"listening": START - 9 * DAY, "orders": 3, "overtaken": 0, "came_at": at - DAY}
+    known: dict[str, Any] = {"listening": START - 9 * DAY, "orders": 3, "expected": 2, "came_at": at - DAY}
     return Look(**{"status": SUBMITTED, "at": at, "left_at": at - DAY, **known, **fields})
 
 
@@ -90,13 +90,19 @@ def test_a_stage_without_a_limit_is_never_called_stalled() -> None:
     assert state(look(status=status, orders=1000)) == FLOWING
 
 
-@pytest.mark.parametrize("overtaken", [1, 5, 1000])
-def test_an_order_that_was_overtaken_waits_for_a_reason_of_its_own(overtaken: int) -> None:
-    assert state(look(orders=overtaken, overtaken=overtaken, came_at=None)) == FLOWING
+@pytest.mark.parametrize("orders", [1, 5, 1000])
+def test_an_order_that_was_overtaken_or_is_on_hold_waits_for_a_reason_of_its_own(orders: int) -> None:
+    assert state(look(orders=orders, expected=0, came_at=None)) == FLOWING
 
 
 def test_one_that_came_after_the_last_that_left_is_not_overtaken() -> None:
-    assert state(look(orders=2, overtaken=1, came_at=START - LIMIT)) == STALLED
+    assert state(look(orders=2, expected=1, came_at=START - LIMIT)) == STALLED
+
+
+@pytest.mark.parametrize("minutes", [1, 31])
+def test_those_on_hold_are_told_whatever_the_stage_does(minutes: int) -> None:
+    told = verdict(look(came_at=START - minutes * MINUTE, on_hold=2, queues=("queue q is empty",)))
+    assert told.evidence.endswith("; 2 on hold; queue q is empty")
 
 
 def with_gaps(gap: int) -> Habit:
@@ -114,7 +120,7 @@ def test_where_gaps_are_usually_long_it_takes_four_of_them() -> None:
 
 @given(st.integers(0, 3 * DAY), st.integers(0, 3 * DAY))
 def test_one_order_that_waits_alone_goes_by_stalled_after_whatever_gaps_are_usual(gap: int, since: int) -> None:
-    seen = look(orders=1, came_at=START - since)
+    seen = look(orders=1, expected=1, came_at=START - since)
     assert state(seen, habit=with_gaps(gap)) == (STALLED if since >= LIMIT else FLOWING)
 
 

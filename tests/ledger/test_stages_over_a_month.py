@@ -11,7 +11,7 @@ import pytest
 
 from otel_orders.ledger import learning
 from otel_orders.ledger.rhythm import Rhythm
-from otel_orders.ledger.stages import STALLED, Habit, Look, Verdict, judge
+from otel_orders.ledger.stages import SEVERAL, STALLED, Habit, Look, Verdict, judge
 from otel_orders.lifecycle import Calendar, Duration
 from tests.ledger.strategies import DAY, HOUR, LIFECYCLE, MINUTE, START
 
@@ -89,7 +89,7 @@ def play(stage: Stage, incidents: list[Span], seed: int) -> Played:
         all_ = sorted(lost + waiting)
         abreast = [came for came in all_ if came >= passed]
         first = abreast[0] if abreast else None
-        look = Look(status, at, MONDAY, len(all_), len(all_) - len(abreast), first, left_at)
+        look = Look(status, at, MONDAY, len(all_), min(len(abreast), SEVERAL), first, left_at)
         was, verdict = verdict, judge(look, habit, (), {}, verdict).verdict
         if before is not None and learning.new_departure(look, before) is not None:
             learning.learn_gap(habit, look, before)

@@ -12,6 +12,7 @@ import pytest
 from otel_orders import names
 from otel_orders.ledger import flow, queues
 from otel_orders.ledger.flow import read_verdicts
+from otel_orders.ledger.operators import Operators
 from otel_orders.ledger.queues import QueueFact
 from otel_orders.ledger.rhythm import Rhythm
 from otel_orders.ledger.service import Ledger, open_store
@@ -120,6 +121,52 @@ def test_who_was_overtaken_is_found_among_many(world: World) -> None:
     assert "61 orders wait, the first for 30 min" in world.watch.told_at(world.now)["SUBMITTED"].evidence
 
 
+def test_a_stage_is_found_stalled_however_many_were_overtaken(world: World) -> None:
+    """Twelve hundred lost orders, as after a purge, and then nobody leaves any more."""
+    arrivals = [event("SUBMITTED", world.now, "FILE_UPLOADED", id=place.to_bytes(16)) for place in range(1, 1201)]
+    world.now += SECOND
+    world._batch.ingest([Received(f"lost-{one.id.hex()}", one) for one in arrivals], now=world.now)
+    world._count = 1201
+    world.wait(MINUTE)
+    world.price(world.submit())
+    world.wait(35 * MINUTE, step=MINUTE)
+    assert world.state() == FLOWING  # nobody else waits
+    world.submit()
+    world.wait(31 * MINUTE, step=MINUTE)
+    assert world.state() == STALLED
+
+
+def test_an_order_on_hold_stalls_no_stage_until_the_hold_ends(world: World) -> None:
+    operators = Operators(world.store, PLAN, lambda: world.now)
+    first = world.submit("A-1")
+    world.wait(10 * MINUTE, step=MINUTE)
+    operators.hold(first, "2h", "a part is missing", "ann")
+    world.wait(HOUR, step=MINUTE)
+    assert world.state() == FLOWING
+    assert "1 on hold" in world.watch.told_at(world.now)["SUBMITTED"].evidence
+    world.wait(HOUR + 29 * MINUTE, step=MINUTE)
+    assert world.state() == FLOWING
+    world.wait(2 * MINUTE, step=MINUTE)
+    assert world.state() == STALLED
+    operators.hold(first, "2h", "still missing", "ann")
+    world.wait(10 * SECOND)
+    assert world.state() == FLOWING
+
+
+def test_a_stage_is_stalled_by_the_orders_beside_those_on_hold(world: World) -> None:
+    operators = Operators(world.store, PLAN, lambda: world.now)
+    for _ in range(4):
+        operators.hold(world.submit(), "1d", "a part is missing", "ann")
+        world.wait(MINUTE)
+    world.submit()
+    world.wait(29 * MINUTE, step=MINUTE)
+    assert world.state() == FLOWING
+    world.wait(2 * MINUTE, step=MINUTE)
+    assert world.state() == STALLED
+    evidence = world.watch.told_at(world.now)["SUBMITTED"].evidence
+    assert "5 orders wait, the first for 31 min; 4 on hold" in evidence
+
+
 def test_a_stage_is_blind_when_the_consumer_of_its_queue_is_not_heard(world: World) -> None:
     world.wait(2 * MINUTE + 20 * SECOND, beats=False)
     assert world.state() == BLIND
@@ -217,10 +264,14 @@ def test_settled_messages_are_forgotten_and_waiting_ones_are_not(world: World) -
     assert kept() == 3
     world.wait(20 * MINUTE, step=MINUTE)
     assert kept() == 2
+    with world.store.transaction() as tx:  # an older one, which waits, keeps none of them
+        tx.settled([MessageNote(QUEUE, "m-2", "A-1", world.now)])
+    world.wait(62 * MINUTE, step=MINUTE)
+    assert kept() == 1
     world.now += 91 * DAY
     world.wait(MINUTE)
     assert kept() == 0
-    assert world.store.totals()[names.MESSAGES_GONE, QUEUE] == 2
+    assert world.store.totals()[names.MESSAGES_GONE, QUEUE] == 1
 
 
 @pytest.fixture

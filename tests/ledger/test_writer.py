@@ -178,6 +178,7 @@ def test_a_sweep_that_fails_is_tried_again(store: Store, caplog: pytest.LogCaptu
         impatient(store)
         with held(store):
             wait_for(lambda: "sweep failed" in caplog.text)
+            assert "Traceback" not in caplog.text  # a store that is held is nothing unforeseen
         before = writer.swept_at
         wait_for(lambda: writer.swept_at > before)
         assert writer.alive

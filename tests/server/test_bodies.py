@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 from otel_orders.server import bodies
 from tests.ledger import senders
 from tests.ledger.senders import changed
+from tests.server.conftest import both_served
 from tests.sinks.receiver import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import httpx
 
     from otel_orders.ledger.service import Ledger
+
+GRPC_LOGS = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
 
 def unfinished(client: httpx.Client, sent: bytes, length: int = 1000) -> socket.socket:
@@ -78,6 +85,73 @@ def test_a_body_has_its_share_until_its_events_are_on_disk(
         other.execute("ROLLBACK")
     sender.join()
     wait_for(lambda: takes_events(client))
+
+
+@contextmanager
+def decoding(client: httpx.Client) -> Iterator[None]:
+    """Let a large body be decoded inside the block, for a second or so."""
+    records = ",".join(["{}"] * 90_000)
+    body = f'{{"resourceLogs": [{{"scopeLogs": [{{"logRecords": [{records}]}}]}}]}}'
+    post = {"content": body, "headers": {"content-type": "application/json"}}
+    sender = threading.Thread(target=client.post, args=["/v1/logs"], kwargs=post)
+    sender.start()
+    yield
+    sender.join()
+
+
+def test_a_large_body_does_not_wait_long_for_its_turn_and_is_told_to_come_back(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "TURN_SECONDS", 0.01)
+    large = changed("A-1", note="x" * bodies.SMALL)
+    with (
+        both_served(ledger) as (client, server),
+        grpc.insecure_channel(server.endpoint.removeprefix("http://")) as channel,
+    ):
+        export = channel.unary_unary(GRPC_LOGS)
+        with decoding(client):
+            wait_for(lambda: client.post("/events", content=senders.lines([large])).status_code == 429)
+            answer = client.post("/events", content=senders.lines([large]))
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+            with pytest.raises(grpc.RpcError) as raised:
+                export(senders.logs([large]).SerializeToString(), timeout=20)
+            assert takes_events(client)  # a small one waits for nobody
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert raised.value.details() == "too many large requests wait for their turn"
+        assert "google.rpc.retryinfo-bin" in dict(raised.value.trailing_metadata())
+        wait_for(lambda: client.post("/events", content=senders.lines([large])).status_code == 200)
+        export(senders.logs([large]).SerializeToString(), timeout=20)
+
+
+def test_a_sender_that_goes_away_keeps_its_turn_until_its_body_is_decoded() -> None:
+    going, ended, order = threading.Event(), threading.Event(), []
+
+    def slowly(body: bytes) -> None:
+        going.set()
+        assert ended.wait(20)
+        order.append(body[:1])
+
+    async def read(first: bytes) -> bytes:
+        return first * (bodies.SMALL + 1)
+
+    async def sent(intake: bodies.Intake, first: bytes) -> None:
+        async with intake.message(lambda: read(first), slowly):
+            pass
+
+    async def both() -> None:
+        intake = bodies.Intake()
+        first = asyncio.create_task(sent(intake, b"1"))
+        await asyncio.to_thread(going.wait, 20)
+        first.cancel()
+        second = asyncio.create_task(sent(intake, b"2"))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert (first.done(), order) == (False, [])
+        ended.set()
+        await second
+        assert (first.cancelled(), order) == (True, [b"1", b"2"])
+
+    asyncio.run(both())
 
 
 @pytest.mark.parametrize("request_line", ["GET", "GET /", "\0\0\0", "GET /" + "x" * 100_000 + " HTTP/1.1"])

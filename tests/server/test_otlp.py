@@ -141,6 +141,8 @@ def test_the_span_and_the_log_record_of_one_event_count_once(client: httpx.Clien
         (gzip.compress(b"", mtime=0) + b"junk", PROTOBUF, {"content_encoding": "gzip"}, 400, "no gzip"),
         (b"x" * ((16 << 20) + 1), PROTOBUF, {}, 413, "smaller batches"),
         (gzip.compress(b"\0" * (64 << 20), mtime=0), PROTOBUF, {"content_encoding": "gzip"}, 413, "smaller batches"),
+        (b"\x0a\0" * 100_001, PROTOBUF, {}, 413, "100000 records; send smaller batches"),
+        (b'{"x": [1%s]}' % (b",1" * 1_000_000), JSON, {}, 413, "1000000 values; send smaller batches"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -152,6 +154,11 @@ def test_what_cannot_be_decoded_is_refused_with_a_status_message(  # noqa: PLR09
     why = decoded(answer, Status())
     assert why.code == 3
     assert says in why.message
+
+
+def test_more_lines_than_bytes_can_mean_are_refused_before_they_are_read(client: httpx.Client) -> None:
+    answer = client.post(LINES, content=b"1\n" * 100_001)
+    assert (answer.status_code, "send smaller batches" in answer.json()["error"]) == (413, True)
 
 
 def test_a_body_of_exactly_the_largest_size_is_taken(client: httpx.Client) -> None:
@@ -244,18 +251,18 @@ def test_an_order_that_is_full_says_so(ledger: Ledger, client: httpx.Client) -> 
 
 
 def test_a_large_body_does_not_keep_others_waiting(client: httpx.Client) -> None:
-    """A million bad lines take a second to refuse; meanwhile the ledger answers."""
-    refused: list[int] = []
-    sender = threading.Thread(
-        target=lambda: refused.append(client.post(LINES, content=b"1\n" * (1 << 20)).json()["received"])
-    )
+    """As many bad records as there may be take a second to refuse; meanwhile the ledger answers."""
+    records = b",".join([b"1"] * 100_000)
+    body = b'{"resourceLogs": [{"scopeLogs": [{"logRecords": [%s]}]}]}' % records
+    refused: list[str] = []
+    sender = threading.Thread(target=lambda: refused.append(send(client, LOGS, body, JSON).text))
     sender.start()
     answered = 0
     while sender.is_alive():
         assert client.get("/healthz").elapsed.total_seconds() < 1
         answered += 1
     sender.join()
-    assert refused == [1 << 20]
+    assert "100000 undecodable" in refused[0]
     assert answered > 3
 
 

@@ -147,8 +147,9 @@ def test_what_was_refused_is_said_with_counts_and_reasons_and_the_rest_is_kept(
         (b"\x1f\x8b no gzip", "no gzip"),
         (gzip.compress(b"x" * 100)[:-9], "cut short"),
         (gzip.compress(b"\0" * (64 << 20)), "smaller batches"),
+        (b"\x0a\0" * 100_001, "100000 records; send smaller batches"),
     ],
-    ids=["bytes", "no gzip", "half", "bomb"],
+    ids=["bytes", "no gzip", "half", "bomb", "many"],
 )
 def test_what_cannot_be_decoded_is_refused_for_good(channel: grpc.Channel, method: str, body: bytes, says: str) -> None:
     error = refused(channel, body, method)

@@ -14,7 +14,17 @@ from otel_orders.ledger import apply, model
 from otel_orders.ledger.kept import pack, readable
 from otel_orders.ledger.passing import Passing
 from otel_orders.ledger.proofs import Proofs
-from otel_orders.ledger.store.protocol import Found, Message, MessageNote, Received, Row, Seen, Store, Transaction
+from otel_orders.ledger.store.protocol import (
+    Found,
+    Message,
+    MessageNote,
+    Received,
+    Row,
+    Seen,
+    Store,
+    Transaction,
+    Waiting,
+)
 from otel_orders.ledger.store.replicas import agree, tried_again
 from otel_orders.ledger.tombstones import Tombstones
 from otel_orders.ledger.totals import Delta, ErrorCodes, edges
@@ -36,6 +46,7 @@ __all__ = [
     "Seen",
     "Store",
     "Transaction",
+    "Waiting",
     "row_of",
 ]
 

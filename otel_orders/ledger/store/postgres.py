@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 
 from otel_orders.errors import StoreUnavailableError
 from otel_orders.ledger.model import NEVER
-from otel_orders.ledger.store import Message, MessageNote, Row, Seen
+from otel_orders.ledger.store import Message, MessageNote, Row, Seen, Waiting
 from otel_orders.ledger.store.postgres_link import Address, Link
 from otel_orders.ledger.store.postgres_schema import SCHEMA, check, migrate
 from otel_orders.ledger.store.postgres_transaction import SWEEPER, PostgresTransaction, of_database, to_database
@@ -47,6 +47,10 @@ OLDEST: Final = (
 )
 ROWS: Final = (
     "SELECT order_id, stage, waiting_since, due_at, state FROM orders WHERE order_id > %b ORDER BY order_id LIMIT %b"
+)
+WAITING: Final = (
+    "SELECT order_id, waiting_since, state FROM orders WHERE stage = %b AND waiting_since >= %b"
+    " ORDER BY waiting_since LIMIT %b"
 )
 MESSAGES: Final = (
     "SELECT queue, message_id, order_id, published_at, settled_at FROM messages"
@@ -202,10 +206,10 @@ class PostgresStore:
         """Return when the first of the orders that wait at each rank below *stages* came there (unix ns)."""
         return {stage: since for stage, since in self._read(OLDEST, (stages,)) if since is not None}
 
-    def longest_waiting(self, stage: int, limit: int) -> list[tuple[str, int]]:
-        """Return (order_id, entered_at in unix ns) of the orders that wait longest at rank *stage*."""
-        statement = "SELECT order_id, waiting_since FROM orders WHERE stage = %b ORDER BY waiting_since LIMIT %b"
-        return [(of_database(order_id), since) for order_id, since in self._read(statement, (stage, limit))]
+    def longest_waiting(self, stage: int, limit: int, since: int = 0) -> list[Waiting]:
+        """Return the orders that wait longest at rank *stage*, of those that came there from *since* (unix ns) on."""
+        rows = self._read(WAITING, (stage, since, limit))
+        return [Waiting(of_database(order_id), came, state) for order_id, came, state in rows]
 
     def seen(self) -> list[Seen]:
         """Return the last signs of life of all instances."""
@@ -230,6 +234,9 @@ class PostgresStore:
         statement = "SELECT at FROM leases WHERE name = %b AND holder <> %b AND until > clock_timestamp()"
         found = self._read(statement, (SWEEPER, self._holder))
         return found[0][0] if found else None
+
+    def empty_log(self) -> None:
+        """Do nothing: the log is the server's, and so is what it keeps of deleted rows until a VACUUM FULL."""
 
     def size(self) -> int:
         """Return the size of all tables and their indexes in bytes."""

@@ -161,6 +161,10 @@ class PostgresTransaction:
         ).fetchone()
         return gone[0] if gone else 0
 
+    def forget_settled(self, queue: str, before: int) -> None:
+        """Forget what was settled in *queue* before *before* (unix ns), whatever still waits there."""
+        self._execute("DELETE FROM messages WHERE queue = %b AND settled_at < %b", to_database(queue), before)
+
     def disown(self, order_ids: Sequence[str]) -> None:
         """Forget which orders the messages of *order_ids* belong to."""
         ids = sorted(map(to_database, order_ids))

@@ -39,6 +39,14 @@ class Row(NamedTuple):
     state: bytes
 
 
+class Waiting(NamedTuple):
+    """An order that waits in a stage.  since: when it came there, unix ns.  state: the packed Order."""
+
+    order_id: str
+    since: int
+    state: bytes
+
+
 class Seen(NamedTuple):
     """The last sign of life of one instance of a service; at: unix ns."""
 
@@ -126,6 +134,10 @@ class Transaction(Protocol):
         """Forget what was published in *queue*, or settled, before *before* (unix ns); return how many waited."""
         ...
 
+    def forget_settled(self, queue: str, before: int) -> None:
+        """Forget what was settled in *queue* before *before* (unix ns), whatever still waits there."""
+        ...
+
     def see(self, seen: Iterable[Seen]) -> None:
         """Note signs of life; an older one never replaces a newer one."""
         ...
@@ -201,8 +213,8 @@ class Store(Protocol):
         """Return when the first of the orders that wait at each rank below *stages* came there (unix ns)."""
         ...
 
-    def longest_waiting(self, stage: int, limit: int) -> list[tuple[str, int]]:
-        """Return (order_id, entered_at in unix ns) of the orders that wait longest at rank *stage*."""
+    def longest_waiting(self, stage: int, limit: int, since: int = 0) -> list[Waiting]:
+        """Return the orders that wait longest at rank *stage*, of those that came there from *since* (unix ns) on."""
         ...
 
     def seen(self) -> list[Seen]:
@@ -219,6 +231,10 @@ class Store(Protocol):
 
     def swept_elsewhere(self) -> int | None:
         """Return when another replica that still sweeps last did (unix ns), None where it is ours to do."""
+        ...
+
+    def empty_log(self) -> None:
+        """Let the database's log hold nothing of what was deleted, where the log is the store's own."""
         ...
 
     def size(self) -> int:

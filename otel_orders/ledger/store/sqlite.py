@@ -17,7 +17,7 @@ import msgspec
 
 from otel_orders.errors import StoreUnavailableError, StoreVersionError
 from otel_orders.ledger.model import NEVER
-from otel_orders.ledger.store import Message, MessageNote, Row, Seen
+from otel_orders.ledger.store import Message, MessageNote, Row, Seen, Waiting
 from otel_orders.ledger.store.sqlite_transaction import SqliteTransaction
 
 if TYPE_CHECKING:
@@ -220,10 +220,13 @@ class SqliteStore:
         found = {stage: self._read(statement, (stage,))[0][0] for stage in range(stages)}
         return {stage: since for stage, since in found.items() if since is not None}
 
-    def longest_waiting(self, stage: int, limit: int) -> list[tuple[str, int]]:
-        """Return (order_id, entered_at in unix ns) of the orders that wait longest at rank *stage*."""
-        statement = "SELECT order_id, waiting_since FROM orders WHERE stage = ? ORDER BY waiting_since LIMIT ?"
-        return self._read(statement, (stage, limit))
+    def longest_waiting(self, stage: int, limit: int, since: int = 0) -> list[Waiting]:
+        """Return the orders that wait longest at rank *stage*, of those that came there from *since* (unix ns) on."""
+        statement = (
+            "SELECT order_id, waiting_since, state FROM orders WHERE stage = ? AND waiting_since >= ?"
+            " ORDER BY waiting_since LIMIT ?"
+        )
+        return [Waiting(*row) for row in self._read(statement, (stage, since, limit))]
 
     def seen(self) -> list[Seen]:
         """Return the last signs of life of all instances."""
@@ -242,6 +245,11 @@ class SqliteStore:
     def swept_elsewhere(self) -> int | None:
         """Return None: whoever has the file sweeps."""
         return None
+
+    def empty_log(self) -> None:
+        """Fold the log into the file and cut it to nothing; while somebody reads an older moment, it stays as it is."""
+        with self._writing, self._answering():
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def size(self) -> int:
         """Return the size of the file and its log in bytes."""

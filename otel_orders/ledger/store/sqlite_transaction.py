@@ -123,6 +123,10 @@ class SqliteTransaction:
         self._connection.execute(gone, (queue, before, before))
         return count
 
+    def forget_settled(self, queue: str, before: int) -> None:
+        """Forget what was settled in *queue* before *before* (unix ns), whatever still waits there."""
+        self._connection.execute("DELETE FROM messages WHERE queue = ? AND settled_at < ?", (queue, before))
+
     def see(self, seen: Iterable[Seen]) -> None:
         """Note signs of life; an older one never replaces a newer one."""
         self._connection.executemany(
