@@ -25,7 +25,8 @@ def test_an_allowed_combination_is_valid_and_starts_without_a_complaint(
     assert validation.returncode == 0, validation.stderr
     with collecting(binary, configs, tmp_path) as collector:
         assert collector.stop() == 0
-    complaints = [line for line in collector.log.splitlines() if "\twarn\t" in line or "\terror\t" in line]
+    lines = [line for line in collector.log.splitlines() if "addrConn" not in line]  # the gateways are not there
+    complaints = [line for line in lines if "\twarn\t" in line or "\terror\t" in line]
     assert complaints == []
 
 
