@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads annotations
 from typing import Annotated
 
 import typer
 
-from otel_orders.cli.ledger_store import LifecycleFile
+from otel_orders.cli.ledger_store import LifecycleFile  # noqa: TC001
 from otel_orders.errors import ConfigurationError
 from otel_orders.generate import collector as of_collector
 from otel_orders.lifecycle import load_lifecycle

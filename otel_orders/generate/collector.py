@@ -1,7 +1,7 @@
 """Which traces the Collector keeps, as a lifecycle decides: the policies of its tail sampling processor.
 
-Pure: from a lifecycle to the text of a config.  The processor itself, and what is the same for every lifecycle, stand in
-collector/gateway.yaml.
+Pure: from a lifecycle to the text of a config.  The processor itself, and what is the same for every lifecycle, stand
+in collector/gateway.yaml.
 """
 
 from __future__ import annotations
