@@ -21,7 +21,7 @@ COLLECTOR = Path(__file__).parents[2] / "collector"
 AGENT = ("base", "agent")
 BALANCER = (*AGENT, "balancer")
 LINES = (*AGENT, "json_lines")
-GATEWAY = ("base", "gateway", "sampling")
+GATEWAY = ("base", "gateway", "sampling", "redaction", "known_keys", "otlp_traces")
 GATES = "processor.tailsamplingprocessor.recordpolicy,stanza.synchronousLogEmitter"
 STARTING = 30.0
 """Seconds in which a Collector must be up."""
@@ -108,7 +108,8 @@ class Collector:
 
 def settings(folder: Path) -> dict[str, str]:
     """Return an environment in which every config is complete, and reaches nobody."""
-    addresses = ("OTELCOL_LEDGER", "OTELCOL_GATEWAY", "OTELCOL_TRACES")
+    stores = ("TRACES", "TEMPO", "JAEGER_PROBLEMS", "JAEGER_ORDINARY", "LOKI", "ELASTICSEARCH", "REMOTE_WRITE")
+    addresses = [f"OTELCOL_{name}" for name in ("LEDGER", "GATEWAY", *stores)]
     return (
         os.environ
         | dict.fromkeys(addresses, NOWHERE)
