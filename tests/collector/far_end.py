@@ -113,7 +113,7 @@ def unsnapped(packed: bytes) -> bytes:
             size, offset = (size & 7) + 4, (tag >> 5 << 8) | packed[place]
             place += 1
         else:
-            width = 2 if kind == 2 else 4  # noqa: PLR2004 - the format's own numbers
+            width = 2 if kind == 2 else 4
             size, offset = size + 1, int.from_bytes(packed[place : place + width], "little")
             place += width
         for _ in range(size):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -36,9 +36,8 @@ class Left:
 
     def __init__(self, gateway: Collector, traces: FarEnd, logs: FarEnd, ledger: FarEnd) -> None:
         self.gateway, self.traces, self.logs, self.ledger = gateway, traces, logs, ledger
-
-    def raw(self) -> bytes:
-        return self.traces.raw + self.logs.raw + self.ledger.raw
+        self.of_the_corpus = b""
+        """All bytes that left before anything innocent was sent."""
 
     def span(self, name: str) -> Any:
         return next(span for span in self.traces.spans() if span.name == name)
@@ -81,18 +80,20 @@ def left(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lef
         client = stack.enter_context(httpx.Client(base_url=gateway.url, trust_env=False, timeout=30))
         spans = [public(), *innocent()]
         post(client, "/v1/traces", traces(TEXTS))
-        post(client, "/v1/traces", request(spans))
         post(client, "/v1/logs", lines(TEXTS))
         post(client, "/v1/logs", events(TEXTS))
         found = Left(gateway, *stores)
-        wait_for(lambda: len(found.traces.spans()) == len(TEXTS) + len(spans), seconds=30)
+        wait_for(lambda: len(found.traces.spans()) == len(TEXTS), seconds=30)
         wait_for(lambda: len(found.logs.records()) == 4 * len(TEXTS), seconds=30)
         wait_for(lambda: len(found.ledger.records()) == len(TEXTS), seconds=30)
+        found.of_the_corpus = found.traces.raw + found.logs.raw + found.ledger.raw
+        post(client, "/v1/traces", request(spans))
+        wait_for(lambda: len(found.traces.spans()) == len(TEXTS) + len(spans), seconds=30)
         yield found
 
 
 def test_no_personal_field_of_the_corpus_leaves_wherever_it_was_planted(left: Left) -> None:
-    raw = left.raw().lower()
+    raw = left.of_the_corpus.lower()
     leaked = {text: found for text in TEXTS if (found := [one for one in secrets(text) if one.lower() in raw])}
     assert leaked == {}
 
@@ -116,8 +117,8 @@ def test_an_order_id_is_never_masked_even_where_it_looks_like_something_personal
     assert (text or "-") in orders
 
 
-OVER = {"0.4111111111111111", "4111111111111112"}
-"""Masked here, as RE2 knows no context and no checksum."""
+OVER = {"4111111111111112", "?key=&q=1"}
+"""Masked here: no checksum is made, and what a URL asks for goes as a whole."""
 
 
 def test_what_only_looks_like_personal_data_is_left_alone(left: Left) -> None:
@@ -160,15 +161,11 @@ def test_event_records_reach_the_ledger_with_all_their_fields(left: Left) -> Non
 
 
 def test_what_was_masked_is_counted_on_the_span_and_by_the_collector(left: Left) -> None:
-    counts = Counter("redaction.masked.count" in attributes(one) for one in left.traces.spans())
-    wait_for(lambda: left.gateway.metric("otelcol_processor_filter_spans_filtered_total", filter="filter/masked") > 0)
-    wait_for(
-        lambda: (
-            left.gateway.metric("otelcol_processor_filter_spans_filtered_total", filter="filter/masked") == counts[True]
-        )
-    )
-    assert counts[True] > len(TEXTS) / 2
-    assert left.gateway.metric("otelcol_processor_filter_logs_filtered_total", filter="filter/masked") > len(TEXTS) / 2
+    masked = sum("redaction.masked.count" in attributes(one) for one in left.traces.spans())
+    counted = partial(left.gateway.metric, filter="filter/masked")  # Prometheus's parser adds _total to counters
+    wait_for(lambda: counted("otelcol_processor_filter_spans_filtered_total") == masked)
+    assert masked > len(TEXTS)
+    assert counted("otelcol_processor_filter_logs_filtered_total") == 4 * len(TEXTS)
 
 
 def test_every_attribute_of_the_library_is_known() -> None:

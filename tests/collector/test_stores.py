@@ -32,14 +32,21 @@ OF_A_GATEWAY: list[Layers] = [
     *(("pseudonyms",), ("tls",), ("tls", "mtls"), ("tokens",), ("ledger_token",)),
 ]
 OF_AN_AGENT: list[Layers] = [
-    *(("redaction",), ("remote_write",), ("gateway_token",), ("gateway_mtls",), ("ledger_token",), ("tokens",)),
+    *(
+        ("redaction",),
+        ("redaction", "remote_write"),
+        ("gateway_token",),
+        ("gateway_mtls",),
+        ("ledger_token",),
+        ("tokens",),
+    ),
     *(("balancer",), ("json_lines",)),
 ]
 TOGETHER = [
     *(((*GATEWAY, *layers)) for layers in OF_A_GATEWAY),
     *(((*AGENT, *layers)) for layers in OF_AN_AGENT),
-    (*GATEWAY, *(layer for layers in OF_A_GATEWAY if layers != ("tls",) for layer in layers)),
-    (*AGENT, *(layer for layers in OF_AN_AGENT for layer in layers)),
+    (*GATEWAY, *dict.fromkeys(layer for layers in OF_A_GATEWAY for layer in layers)),
+    (*AGENT, *dict.fromkeys(layer for layers in OF_AN_AGENT for layer in layers)),
     (*(layer for layer in GATEWAY if layer != "otlp_traces"), "tempo"),
 ]
 PAIRS = [
@@ -81,7 +88,7 @@ def test_each_layer_and_all_of_them_together_are_valid_and_start_without_a_compl
     with collecting(binary, configs, tmp_path, **complete) as collector:
         assert collector.stop() == 0
     complaints = [line for line in collector.log.splitlines() if "\twarn\t" in line or "\terror\t" in line]
-    assert complaints == []
+    assert [line for line in complaints if "grpc_log" not in line] == []  # the balancer's gateways are not there
 
 
 def test_any_two_layers_are_valid_together(binary: Path, tmp_path: Path, complete: dict[str, str]) -> None:
@@ -125,8 +132,8 @@ def test_a_gateway_without_redaction_or_without_a_store_does_not_start_or_lets_n
         return
     with far_end() as store, collecting(binary, configs, tmp_path, OTELCOL_TRACES=store.url) as gateway:
         with httpx.Client(base_url=gateway.url, trust_env=False) as client:
-            post(client, "/v1/traces", request([Order(20 * 0 + 100).late]))
-        wait_for(lambda: store.spans())
+            post(client, "/v1/traces", request([failing().late]))
+        wait_for(store.spans)
     assert {key for span in store.spans() for key in attributes(span)} <= {
         "order_id",
         "order_bucket",
@@ -204,9 +211,9 @@ def test_jaeger_has_an_instance_for_problems_and_one_for_the_rest(stores: Stores
     assert ids(stores.ordinary.spans()) == CHOSEN.ordinary_spans
 
 
-def namespaces(store: FarEnd, signal: str) -> dict[str, set[bytes]]:
+def namespaces(store: FarEnd, signal: str) -> dict[str, set[Any]]:
     """Return the span ids, or the texts, by the data stream that Elasticsearch would put them into."""
-    found: dict[str, set[bytes]] = {}
+    found: dict[str, set[Any]] = {}
     for arrival in came(store, f"/_otlp/v1/{signal}"):
         assert arrival.headers["authorization"] == "ApiKey encoded=="
         traced = signal == "traces"
@@ -248,6 +255,6 @@ def test_loki_has_a_tenant_for_errors_and_one_for_the_rest_and_no_event_records(
 
 def test_remote_write_has_the_collectors_own_metrics_under_their_own_names(stores: Stores) -> None:
     raw = b"".join(arrival.body for arrival in came(stores.rest, "/api/v1/write"))
-    assert b"otelcol_receiver_accepted_spans_total" in raw
-    assert b"otelcol_process_uptime_seconds_total" in raw
-    assert b"_seconds_total_seconds" not in raw
+    assert b"otelcol_receiver_accepted_spans" in raw
+    assert b"promhttp_metric_handler_errors_total" in raw
+    assert b"_total_total" not in raw
