@@ -11,11 +11,9 @@ import httpx
 import pytest
 
 from otel_orders.event import order_bucket
-from otel_orders.ledger.reading import KINDS
-from otel_orders.names import HEARTBEAT
 from tests.collector.gate import accepted, post
 from tests.collector.orders import RATIO, STATUSES, Order, in_groups, request
-from tests.collector.processes import BALANCER, COLLECTOR, GATEWAY, collecting
+from tests.collector.processes import BALANCER, GATEWAY, collecting
 from tests.integration.processes import running
 from tests.ledger import senders
 from tests.sinks.receiver import Received, attributes, receiver, wait_for
@@ -96,9 +94,3 @@ def test_the_bucket_of_a_sender_that_gives_none_is_the_librarys(kept: Kept) -> N
 def test_every_event_record_is_at_the_ledger_and_none_came_twice(kept: Kept) -> None:
     assert f'otel_orders_ledger_events_total{{result="accepted"}} {len(ORDERS) * len(STATUSES)}.0' in kept.metrics
     assert 'otel_orders_ledger_events_total{result="duplicate"} 0.0' in kept.metrics
-
-
-def test_the_configs_know_every_type_of_event() -> None:
-    for name in ("base", "json_lines"):
-        text = (COLLECTOR / f"{name}.yaml").read_text()
-        assert all(event_type.partition(".")[2] in text for event_type in {*KINDS, HEARTBEAT})
