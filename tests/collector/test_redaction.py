@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import yaml
+from opentelemetry.semconv import attributes as stable_attributes
+from opentelemetry.semconv._incubating import attributes as attributes_of_the_conventions
 
-from otel_orders import names
+from otel_orders import instrumentation, names
+from otel_orders.personal_data import OWN_FIELDS
 from otel_orders.privacy import pseudonym
 from tests.collector.far_end import FarEnd, far_end
 from tests.collector.gate import post
@@ -24,6 +29,7 @@ from tests.test_privacy import INNOCENT
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import ModuleType
 
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -168,15 +174,28 @@ def test_what_was_masked_is_counted_on_the_span_and_by_the_collector(left: Left)
     assert counted("otelcol_processor_filter_logs_filtered_total") == 4 * len(TEXTS)
 
 
+def constants(package: ModuleType) -> set[str]:
+    """Return the strings that the modules of *package* have names in capitals for."""
+    modules = [import_module(f"{package.__name__}.{one.name}") for one in iter_modules(package.__path__)]
+    named = (item for module in modules for item in vars(module).items())
+    return {value for name, value in named if name.isupper() and isinstance(value, str)}
+
+
+KNOWN = yaml.safe_load((COLLECTOR / "known_keys.yaml").read_text())["processors"]["redaction/telemetry"]["allowed_keys"]
+CONVENTIONS = constants(attributes_of_the_conventions) | constants(stable_attributes)
+
+
 def test_every_attribute_of_the_library_is_known() -> None:
-    known = yaml.safe_load((COLLECTOR / "known_keys.yaml").read_text())["processors"]["redaction/telemetry"][
-        "allowed_keys"
-    ]
-    own = [value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)]
-    attributes_of_ours = [
-        name for name in own if "." not in name and "-" not in name and not name.endswith(("_total", "_seconds"))
-    ]
-    assert set(attributes_of_ours) - set(known) == {
-        name for name in attributes_of_ours if name.startswith(("order_", "orders_", "otel_orders_"))
-    } - set(known)
-    assert len(known) == len(set(known))
+    of_messages = {names.EXCHANGE, names.ROUTING_KEY, names.PUBLISHED_AT, names.REDELIVERED, names.DELIVERY_COUNT}
+    of_messages |= {names.DEAD_LETTERED, names.RETRY_ATTEMPT, names.MESSAGE_AGE_SECONDS, names.AUDIENCE}
+    used = {value for value in constants(instrumentation) & CONVENTIONS if "." in value}
+    assert OWN_FIELDS | of_messages | used <= set(KNOWN)
+
+
+def test_a_known_key_is_the_librarys_or_the_conventions_and_stands_there_once() -> None:
+    ours = OWN_FIELDS | {value for value in vars(names).values() if isinstance(value, str)}
+    others = {
+        key for key in KNOWN if key not in CONVENTIONS | ours and not key.startswith(("otel_orders.", "tailsampling."))
+    }
+    assert others == set()
+    assert len(KNOWN) == len(set(KNOWN))
