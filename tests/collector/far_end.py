@@ -57,8 +57,8 @@ class FarEnd:
 
 
 @contextmanager
-def far_end() -> Iterator[FarEnd]:
-    """Take whatever is posted, inside the block."""
+def far_end(status: int = 200) -> Iterator[FarEnd]:
+    """Take whatever is posted, inside the block, and answer it with *status*."""
 
     class Endpoint(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -67,7 +67,7 @@ def far_end() -> Iterator[FarEnd]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             found.arrivals.append(Arrival(self.path, headers, unpacked(body, headers.get("content-encoding", ""))))
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

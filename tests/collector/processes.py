@@ -89,10 +89,13 @@ class Collector:
         """Start it again, on the same ports and with the same state."""
         self.process = self._started()
 
+    def page(self) -> str:
+        """Return its own metrics, as they are scraped."""
+        return httpx.get(self._metrics, trust_env=False, timeout=10).raise_for_status().text
+
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of its own metric *name* over the series that have *labels*."""
-        page = httpx.get(self._metrics, trust_env=False, timeout=10).raise_for_status().text
-        samples = (sample for family in text_string_to_metric_families(page) for sample in family.samples)
+        samples = (sample for family in text_string_to_metric_families(self.page()) for sample in family.samples)
         return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
 
     def memory(self, field: str = "VmRSS") -> int:
