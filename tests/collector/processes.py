@@ -21,7 +21,7 @@ COLLECTOR = Path(__file__).parents[2] / "collector"
 AGENT = ("base", "agent")
 BALANCER = (*AGENT, "balancer")
 LINES = (*AGENT, "json_lines")
-GATEWAY = ("base", "gateway", "sampling")
+GATEWAY = ("base", "gateway", "sampling", "redaction", "known_keys", "otlp_traces")
 GATES = "processor.tailsamplingprocessor.recordpolicy,stanza.synchronousLogEmitter"
 STARTING = 30.0
 """Seconds in which a Collector must be up."""
@@ -89,10 +89,13 @@ class Collector:
         """Start it again, on the same ports and with the same state."""
         self.process = self._started()
 
+    def page(self) -> str:
+        """Return its own metrics, as they are scraped."""
+        return httpx.get(self._metrics, trust_env=False, timeout=10).raise_for_status().text
+
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of its own metric *name* over the series that have *labels*."""
-        page = httpx.get(self._metrics, trust_env=False, timeout=10).raise_for_status().text
-        samples = (sample for family in text_string_to_metric_families(page) for sample in family.samples)
+        samples = (sample for family in text_string_to_metric_families(self.page()) for sample in family.samples)
         return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
 
     def memory(self, field: str = "VmRSS") -> int:
@@ -108,7 +111,8 @@ class Collector:
 
 def settings(folder: Path) -> dict[str, str]:
     """Return an environment in which every config is complete, and reaches nobody."""
-    addresses = ("OTELCOL_LEDGER", "OTELCOL_GATEWAY", "OTELCOL_TRACES")
+    stores = ("TRACES", "TEMPO", "JAEGER_PROBLEMS", "JAEGER_ORDINARY", "LOKI", "ELASTICSEARCH", "REMOTE_WRITE")
+    addresses = [f"OTELCOL_{name}" for name in ("LEDGER", "GATEWAY", *stores)]
     return (
         os.environ
         | dict.fromkeys(addresses, NOWHERE)
