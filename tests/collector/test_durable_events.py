@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from tests.collector.gate import accepted, counted, gate, post
-from tests.collector.processes import AGENT, LINES, Collector, collecting
+from tests.collector.processes import AGENT, COLLECTOR, LINES, Collector, collecting
 from tests.integration.processes import running
 from tests.ledger import senders
 from tests.ledger.senders import SECOND, changed
@@ -20,6 +21,8 @@ from tests.sinks.receiver import wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 NOW = int(time.time()) - 60
 BATCH = 50
@@ -71,6 +74,35 @@ def test_an_absent_ledger_and_a_killed_collector_lose_no_event(binary: Path, tmp
         assert counted(ledger, "rejected") == counted(ledger, "late") == 0
 
 
+def until_full(client: httpx.Client, batches: list[ExportLogsServiceRequest]) -> int:
+    """Send *batches* until one is not answered, and return how many records were."""
+    headers = {"content-type": "application/x-protobuf"}
+    for place, batch in enumerate(batches):
+        try:
+            client.post("/v1/logs", content=batch.SerializeToString(), headers=headers).raise_for_status()
+        except httpx.ReadTimeout:
+            return place * 500
+    raise AssertionError("it never was full")
+
+
+def test_a_full_queue_makes_senders_wait_and_gives_nothing_up(binary: Path, tmp_path: Path) -> None:
+    batches = [senders.logs([changed(f"A-{batch}-{n}") for n in range(500)]) for batch in range(4)]
+    with (
+        running(tmp_path) as ledger,
+        gate(ledger.url) as way,
+        collecting(binary, AGENT, tmp_path, OTELCOL_LEDGER=way.url, OTELCOL_EVENTS_KEPT="1000") as collector,
+        httpx.Client(base_url=collector.url, trust_env=False, timeout=2) as client,
+    ):
+        way.close()
+        taken = until_full(client, batches)
+        assert taken >= 1000
+        way.open()
+        wait_for(lambda: accepted(ledger) >= taken, seconds=30)
+        for batch in batches:
+            post(client, "/v1/logs", batch)
+        wait_for(lambda: accepted(ledger) == 2000, seconds=30)
+
+
 def line(number: int, **fields: Any) -> str:
     """Return a line as the packaging terminal writes it."""
     record = changed(f"P-{number}", "PACKAGING", "MANUFACTURING_COMPLETED", service="legacy-mes")
@@ -101,6 +133,9 @@ def test_lines_of_a_file_are_at_the_ledger_whatever_kills_the_collector(binary: 
         on_the_disk(journal, [line(n) for n in range(11_000, 12_000)])
         collector.restart()
         wait_for(lambda: accepted(ledger) == 12_000, seconds=60)
+        os.truncate(journal, 0)
+        on_the_disk(journal, [line(12_000)])
+        wait_for(lambda: accepted(ledger) == 12_001, seconds=20)
         assert not (tmp_path / "state/rejected.jsonl").exists() or not rejected(tmp_path)
 
 
@@ -147,3 +182,21 @@ def test_a_bad_line_is_kept_aside_with_its_reason_and_costs_no_neighbour(binary:
             story = client.get("/orders/P-11").json()
         assert story["status"] == "PACKAGING"
         assert story["since"] == NOW * SECOND + 1  # to the nanosecond, not to what a float can hold
+
+
+def test_a_system_with_field_names_of_its_own_is_mapped_as_the_readme_says(binary: Path, tmp_path: Path) -> None:
+    example = (COLLECTOR / "README.md").read_text().partition("<!-- mapping -->")[2]
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text(example.partition("```yaml")[2].partition("```")[0])
+    at = datetime.fromtimestamp(NOW + 3600, UTC)
+    own = {"order": "L-1", "state": "packed", "at": f"{at:%Y-%m-%dT%H:%M:%S}"}
+    on_the_disk(tmp_path / "terminal.jsonl", [json.dumps(own)])
+    configs = (*LINES, str(mapping))
+    with (
+        running(tmp_path) as ledger,
+        collecting(binary, configs, tmp_path, OTELCOL_LEDGER=ledger.url),
+        ledger.client() as client,
+    ):
+        wait_for(lambda: accepted(ledger) == 1, seconds=30)
+        story = client.get("/orders/L-1").json()
+    assert (story["status"], story["since"]) == ("PACKAGING", NOW * SECOND)
