@@ -22,6 +22,7 @@ from tests.benchmarks.harness import Figure, benchmark
 from tests.collector.gate import post
 from tests.collector.orders import Order, request
 from tests.collector.processes import COLLECTOR, GATEWAY, Collector, collecting
+from tests.sinks.receiver import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,7 @@ SPANS = 9
 GROUP = 100
 """Orders in one request."""
 MEGABYTE = 1 << 20
+WAITING = "otelcol_processor_tail_sampling_sampling_traces_on_memory"
 
 
 class Load(NamedTuple):
@@ -67,6 +69,7 @@ def _sent(collector: Collector, rate: float | None, seconds: float) -> Load:
             if rate is not None:
                 time.sleep(max(0.0, began + (group + 1) * GROUP * SPANS / rate - time.monotonic()))
     took = time.monotonic() - began
+    wait_for(lambda: collector.metric(WAITING) == 0, seconds=120)
     return Load(group * GROUP * SPANS, took, collector.cpu() - before, collector.memory("VmHWM"), refused)
 
 
