@@ -34,7 +34,7 @@ MORE = [
     "AKIAIOSFODNN7EXAMPLE in the clear",
     "ghp_abcdefghijklmnopqrstuvwxyz0123",
     "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
-    "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n",
+    "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQ\n",
     '{"customer": {"first_name": "Wolfgang", "phone": "+49 170 1234567"}}',
     '{"to": ["zoe@meier.example", "+41 44 668 18 00"]}',
     "call +41 44 668 18 00",

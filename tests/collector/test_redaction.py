@@ -123,8 +123,8 @@ def test_an_order_id_is_never_masked_even_where_it_looks_like_something_personal
     assert (text or "-") in orders
 
 
-OVER = {"4111111111111112", "?key=&q=1"}
-"""Masked here: no checksum is made, and what a URL asks for goes as a whole."""
+OVER = {"4111111111111112", "?key=&q=1", "token: "}
+"""Masked here: no checksum is made, what a URL asks for goes as a whole, and so does the key of a secret."""
 
 
 def test_what_only_looks_like_personal_data_is_left_alone(left: Left) -> None:
