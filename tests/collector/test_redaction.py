@@ -235,6 +235,12 @@ def test_every_attribute_of_the_library_is_known() -> None:
     assert OWN_FIELDS | of_messages | used <= set(KNOWN)
 
 
+def test_the_fields_that_are_never_masked_are_the_librarys() -> None:
+    processors = yaml.safe_load((COLLECTOR / "redaction.yaml").read_text())["processors"]
+    for name in ("redaction/telemetry", "redaction/events"):
+        assert set(processors[name]["ignored_keys"]) == OWN_FIELDS
+
+
 def test_a_known_key_is_the_librarys_or_the_conventions_and_stands_there_once() -> None:
     ours = OWN_FIELDS | {value for value in vars(names).values() if isinstance(value, str)}
     others = {
