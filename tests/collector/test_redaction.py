@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
@@ -11,18 +12,26 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import yaml
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.semconv import attributes as stable_attributes
 from opentelemetry.semconv._incubating import attributes as attributes_of_the_conventions
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from otel_orders import instrumentation, names
+from otel_orders.event import order_bucket
+from otel_orders.instrumentation.asgi import OrderMiddleware
+from otel_orders.instrumentation.audience import by_path
 from otel_orders.personal_data import OWN_FIELDS
 from otel_orders.privacy import pseudonym
 from tests.collector.far_end import FarEnd, far_end
 from tests.collector.gate import post
-from tests.collector.orders import request
+from tests.collector.orders import RATIO, request
 from tests.collector.planted import TEXTS, events, lines, secrets, span, traces
 from tests.collector.processes import COLLECTOR, GATEWAY, Collector, collecting
 from tests.ledger.senders import key_values
+from tests.sinks.memory import kept_spans
 from tests.sinks.receiver import attributes, wait_for
 from tests.test_privacy import INNOCENT
 
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
+    from starlette.requests import Request
 
 KEY = "0123456789abcdef0123456789abcdef"
 ORDER = "A-100234"
@@ -146,6 +156,39 @@ def test_a_public_endpoint_names_its_order_by_the_pseudonym_of_x_order_ref_and_n
     assert attributes(found)["http.route"] == "/orders/{id}"
 
 
+async def told(application: Starlette, path: str) -> httpx.Response:
+    """Ask *application* as somebody from the world does."""
+    transport = httpx.ASGITransport(application, client=("203.0.113.9", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="https://b2b.example") as client:
+        return await client.get(path)
+
+
+async def shipped(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("shipped")
+
+
+def test_the_order_on_a_stored_span_of_the_library_is_what_the_caller_was_told(
+    binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_ORDERS_PSEUDONYM_KEY", KEY)
+    order_id = next(f"A-{number}" for number in range(1_000) if order_bucket(f"A-{number}") < RATIO * 100)
+    application = Starlette(routes=[Route("/orders/{order_id}", shipped)])
+    application.add_middleware(OrderMiddleware, audience=by_path("/orders/"), order_id="path:order_id", order_ref=True)
+    with kept_spans() as spans:
+        answer = asyncio.run(told(application, f"/orders/{order_id}"))
+    with far_end() as store:
+        environ = {"OTELCOL_TRACES": store.url, "OTELCOL_PSEUDONYM_KEY": KEY}
+        with (
+            collecting(binary, (*GATEWAY, "pseudonyms"), tmp_path, **environ) as gateway,
+            httpx.Client(base_url=gateway.url, trust_env=False) as client,
+        ):
+            post(client, "/v1/traces", encode_spans(spans.get_finished_spans()))
+            wait_for(store.spans)
+    [found] = store.spans()
+    assert attributes(found)["order_id"] == answer.headers["x-order-ref"]
+    assert order_id.encode() not in store.raw
+
+
 def test_without_a_key_a_public_endpoint_names_no_order(binary: Path, tmp_path: Path) -> None:
     with far_end() as store, collecting(binary, GATEWAY, tmp_path, OTELCOL_TRACES=store.url) as gateway:
         with httpx.Client(base_url=gateway.url, trust_env=False) as client:
@@ -190,6 +233,12 @@ def test_every_attribute_of_the_library_is_known() -> None:
     of_messages |= {names.DEAD_LETTERED, names.RETRY_ATTEMPT, names.MESSAGE_AGE_SECONDS, names.AUDIENCE}
     used = {value for value in constants(instrumentation) & CONVENTIONS if "." in value}
     assert OWN_FIELDS | of_messages | used <= set(KNOWN)
+
+
+def test_the_fields_that_are_never_masked_are_the_librarys() -> None:
+    processors = yaml.safe_load((COLLECTOR / "redaction.yaml").read_text())["processors"]
+    for name in ("redaction/telemetry", "redaction/events"):
+        assert set(processors[name]["ignored_keys"]) == OWN_FIELDS
 
 
 def test_a_known_key_is_the_librarys_or_the_conventions_and_stands_there_once() -> None:

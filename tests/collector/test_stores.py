@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -251,6 +253,38 @@ def test_loki_has_a_tenant_for_errors_and_one_for_the_rest_and_no_event_records(
     # What Loki could make a label of is in the resource; what is in the record is structured metadata.
     assert {attributes(record)["order_id"] for record in records} == {"A-1"}
     assert ["order_id" in attributes(block.resource) for block in blocks] == [False] * len(blocks)
+
+
+PAGE = b"""# TYPE orders_seen counter
+orders_seen{customer_email="anna.smith@example.com",path="/find?token=s3cr3tToken",queue="pricing.requests"} 7
+"""
+
+
+def test_a_label_that_is_personal_is_masked_and_others_stay(binary: Path, tmp_path: Path) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(PAGE)
+
+        def log_message(self, *args: object) -> None:
+            """Stay silent."""
+
+    with far_end() as store, ThreadingHTTPServer(("127.0.0.1", 0), Page) as pages:
+        thread = threading.Thread(target=pages.serve_forever, args=[0.05])
+        thread.start()
+        environ = {
+            "OTELCOL_REMOTE_WRITE": f"{store.url}/api/v1/write",
+            "OTELCOL_SCRAPE": f"[127.0.0.1:{pages.server_port}]",
+            "OTELCOL_SCRAPE_INTERVAL": "1s",
+        }
+        with collecting(binary, (*AGENT, "redaction", "remote_write"), tmp_path, **environ):
+            wait_for(lambda: b"orders_seen" in store.raw)
+        pages.shutdown()
+        thread.join()
+    assert b"pricing.requests" in store.raw
+    assert not [secret for secret in (b"anna", b"s3cr3t") if secret in store.raw]
 
 
 def test_remote_write_has_the_collectors_own_metrics_under_their_own_names(stores: Stores) -> None:
