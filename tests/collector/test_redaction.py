@@ -28,7 +28,7 @@ from otel_orders.privacy import pseudonym
 from tests.collector.far_end import FarEnd, far_end
 from tests.collector.gate import post
 from tests.collector.orders import RATIO, request
-from tests.collector.planted import TEXTS, events, lines, secrets, span, traces
+from tests.collector.planted import AROUND, TEXTS, events, in_context, lines, secrets, span, traces
 from tests.collector.processes import COLLECTOR, GATEWAY, Collector, collecting
 from tests.ledger.senders import key_values
 from tests.sinks.memory import kept_spans
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 KEY = "0123456789abcdef0123456789abcdef"
 ORDER = "A-100234"
+LINES = (4 + len(AROUND)) * len(TEXTS)
 
 
 class Left:
@@ -97,10 +98,11 @@ def left(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lef
         spans = [public(), *innocent()]
         post(client, "/v1/traces", traces(TEXTS))
         post(client, "/v1/logs", lines(TEXTS))
+        post(client, "/v1/logs", in_context(TEXTS))
         post(client, "/v1/logs", events(TEXTS))
         found = Left(gateway, *stores)
         wait_for(lambda: len(found.traces.spans()) == len(TEXTS), seconds=30)
-        wait_for(lambda: len(found.logs.records()) == 4 * len(TEXTS), seconds=30)
+        wait_for(lambda: len(found.logs.records()) == LINES, seconds=30)
         wait_for(lambda: len(found.ledger.records()) == len(TEXTS), seconds=30)
         found.of_the_corpus = found.traces.raw + found.logs.raw + found.ledger.raw
         post(client, "/v1/traces", request(spans))
@@ -214,7 +216,7 @@ def test_what_was_masked_is_counted_on_the_span_and_by_the_collector(left: Left)
     counted = partial(left.gateway.metric, filter="filter/masked")  # Prometheus's parser adds _total to counters
     wait_for(lambda: counted("otelcol_processor_filter_spans_filtered_total") == masked)
     assert masked > len(TEXTS)
-    assert counted("otelcol_processor_filter_logs_filtered_total") == 4 * len(TEXTS)
+    assert counted("otelcol_processor_filter_logs_filtered_total") == LINES
 
 
 def constants(package: ModuleType) -> set[str]:
