@@ -33,8 +33,8 @@ bench: $(READY)  ## measure (JSON=FILE also writes the figures, ONLY=PREFIX runs
 faults: $(READY)  ## break a ledger in every way, 100 times (ROUNDS=N for another number)
 	FAULT_ROUNDS=$(or $(ROUNDS),100) $(BIN)/pytest -m fault
 
-collector:  ## build the Collector into a cache outside the tree, and say where it is (once; about 6 minutes)
-	@collector/build
+collector: | $(UV)  ## build the Collector into a cache outside the tree, and say where it is (once; about 6 minutes)
+	@UV=$(abspath $(UV)) collector/build
 
 lock: | $(UV)  ## write requirements.lock anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \

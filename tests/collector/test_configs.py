@@ -54,3 +54,12 @@ def test_an_event_record_is_known_by_every_type_that_there_is_and_by_no_other() 
         known = re.compile(json.loads(condition[condition.index(', "(') + 2 : -1]))
         assert all(known.search(f"{event_type} ") and known.search(f"<nil> {event_type}") for event_type in TYPES)
         assert not any(known.search(other) for other in ("order.created ", "reorder.observed ", "service.started "))
+
+
+def test_the_build_has_the_components_that_a_config_uses_and_no_other(binary: Path) -> None:
+    told = subprocess.run([binary, "components"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    built = yaml.safe_load(told)
+    configs = [yaml.safe_load(file.read_text()) for file in COLLECTOR.glob("*.yaml")]
+    for kind in ("receivers", "processors", "connectors", "exporters", "extensions"):
+        used = {name.partition("/")[0] for config in configs if "service" in config for name in config.get(kind) or {}}
+        assert {component["name"] for component in built[kind]} == used, kind
