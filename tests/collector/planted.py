@@ -76,6 +76,35 @@ INNOCENT_WORDS = LEFTOVER_WORDS | {
 }
 """Words of the corpora that tell nothing."""
 
+AROUND = [
+    *(
+        "{} end",
+        "start {}",
+        "[{}]",
+        "<{}>",
+        "({})",
+        "x={}",
+        "x: {}",
+        '{{"a": {}}}',
+        "'{}'",
+        '"{}"',
+        "{}, {}",
+        "{}; next=1",
+    ),
+    *(
+        "a/{}/b",
+        "\t{}\n",
+        "line\n{}\nline",
+        "error while handling {} for order A-1",
+        "строка {} ещё",
+        "{}.",
+        "{}!",
+        "{}?",
+    ),
+    *("{}|{}", "k->{}", "\u00a0{}\u00a0"),
+]
+"""What may stand around personal data in a text."""
+
 TEXTS = [text for texts in PLANTED.values() for text in texts] + MORE
 
 
@@ -148,6 +177,16 @@ def lines(texts: Iterable[str]) -> ExportLogsServiceRequest:
         bodies = [AnyValue(string_value=text), AnyValue(kvlist_value=fields), _nested(text)]
         for body in [*bodies, AnyValue(bytes_value=text.encode())]:
             scope.log_records.add(body=body, severity_text=text, event_name=text, attributes=_attributes(text))
+    return request
+
+
+def in_context(texts: Iterable[str]) -> ExportLogsServiceRequest:
+    """Return log records that have *texts* in the middle of others."""
+    request = ExportLogsServiceRequest()
+    records = request.resource_logs.add().scope_logs.add().log_records
+    for text in texts:
+        for around in AROUND:
+            records.add(body=AnyValue(string_value=around.format(text, text)))
     return request
 
 

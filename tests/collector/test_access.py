@@ -18,7 +18,7 @@ from tests.collector.far_end import FarEnd, far_end
 from tests.collector.gate import post
 from tests.collector.orders import request
 from tests.collector.planted import span
-from tests.collector.processes import AGENT, GATEWAY, collecting, command, settings
+from tests.collector.processes import AGENT, BALANCER, GATEWAY, collecting, command, settings
 from tests.integration.processes import running
 from tests.ledger import senders
 from tests.sinks.receiver import wait_for
@@ -193,6 +193,26 @@ def test_an_agent_with_certificate_and_token_reaches_its_gateway_and_one_with_a_
                 post(client, "/v1/traces", request([span("x", number)]))
             wait_for(partial(refused_or_arrived, agent, store))
     assert numbers(store) & {77, 78} == {78}
+
+
+def test_a_balancer_with_certificate_and_token_reaches_its_gateways(
+    sealed: tuple[Collector, Any], certificates: Certificates, binary: Path, tmp_path: Path
+) -> None:
+    gateway, store = sealed
+    environ = {
+        "OTELCOL_GATEWAYS": f"[{gateway.grpc}]",
+        "OTELCOL_GATEWAY_CA": str(certificates.ca),
+        "OTELCOL_CLIENT_CERT": str(certificates.client.cert),
+        "OTELCOL_CLIENT_KEY": str(certificates.client.key),
+        "OTELCOL_GATEWAY_TOKEN": TOKENS[1],
+    }
+    configs = (*BALANCER, "balancer_mtls", "balancer_token")
+    with (
+        collecting(binary, configs, tmp_path, **environ) as balancer,
+        httpx.Client(base_url=balancer.url, trust_env=False) as client,
+    ):
+        post(client, "/v1/traces", request([span("x", 79)]))
+        wait_for(lambda: 79 in numbers(store))
 
 
 def refused_or_arrived(agent: Collector, store: FarEnd) -> bool:
