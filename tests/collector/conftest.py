@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,6 @@ def binary() -> Path:
 
 
 def _said(*arguments: str) -> str:
-    return subprocess.run(
-        [COLLECTOR / "build", *arguments], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout.strip()
+    environ = {"UV": str(Path(sys.executable).with_name("uv"))} | os.environ
+    build = [COLLECTOR / "build", *arguments]
+    return subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True, env=environ).stdout.strip()

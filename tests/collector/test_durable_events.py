@@ -103,6 +103,28 @@ def test_a_full_queue_makes_senders_wait_and_gives_nothing_up(binary: Path, tmp_
         wait_for(lambda: accepted(ledger) == 2000, seconds=30)
 
 
+def test_a_full_disk_refuses_records_and_keeps_those_that_it_has(binary: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text("extensions: {file_storage/events: {max_size: 1000000}}\n")
+    batches = [senders.logs([changed(f"A-{batch}-{n}", padding="x" * 200) for n in range(500)]) for batch in range(8)]
+    with (
+        running(tmp_path) as ledger,
+        gate(ledger.url) as way,
+        collecting(binary, (*AGENT, str(small)), tmp_path, OTELCOL_LEDGER=way.url) as collector,
+        httpx.Client(base_url=collector.url, trust_env=False, timeout=30) as client,
+    ):
+        way.close()
+        headers = {"content-type": "application/x-protobuf"}
+        answers = [client.post("/v1/logs", content=one.SerializeToString(), headers=headers) for one in batches]
+        taken = [answer.status_code for answer in answers].count(200)
+        assert 0 < taken < len(batches)
+        assert {answer.status_code for answer in answers} == {200, 503}
+        way.open()
+        wait_for(lambda: accepted(ledger) == taken * 500, seconds=30)
+        post(client, "/v1/logs", batches[-1])
+        wait_for(lambda: accepted(ledger) == (taken + 1) * 500, seconds=30)
+
+
 def line(number: int, **fields: Any) -> str:
     """Return a line as the packaging terminal writes it."""
     record = changed(f"P-{number}", "PACKAGING", "MANUFACTURING_COMPLETED", service="legacy-mes")
