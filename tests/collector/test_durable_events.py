@@ -200,3 +200,16 @@ def test_a_system_with_field_names_of_its_own_is_mapped_as_the_readme_says(binar
         wait_for(lambda: accepted(ledger) == 1, seconds=30)
         story = client.get("/orders/L-1").json()
     assert (story["status"], story["since"]) == ("PACKAGING", NOW * SECOND)
+
+
+def test_events_do_not_wait_for_ordinary_lines_whose_way_is_blocked(binary: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text("exporters: {otlp_http/gateway: {sending_queue: {queue_size: 1000}}}\n")
+    ordinary = [json.dumps({"level": "info", "message": f"line {n}"}) for n in range(3_000)]
+    on_the_disk(tmp_path / "service.jsonl", [*ordinary, *(line(n) for n in range(100)), *ordinary])
+    configs = (*LINES, str(small))
+    with running(tmp_path) as ledger, collecting(binary, configs, tmp_path, OTELCOL_LEDGER=ledger.url) as collector:
+        refused = "otelcol_exporter_enqueue_failed_log_records"
+        wait_for(lambda: collector.metric(f"{refused}_total") + collector.metric(refused) > 0, seconds=30)
+        wait_for(lambda: accepted(ledger) == 100, seconds=30)
+        assert counted(ledger, "duplicate") == 0

@@ -9,7 +9,7 @@ import httpx
 
 from tests.collector.gate import gate, post
 from tests.collector.orders import Order, request
-from tests.collector.processes import GATEWAY, collecting
+from tests.collector.processes import BALANCER, GATEWAY, collecting
 from tests.sinks.receiver import receiver, wait_for
 
 if TYPE_CHECKING:
@@ -65,3 +65,22 @@ def test_kept_traces_outlive_a_store_that_is_away_and_a_killed_gateway(binary: P
         way.open()
         gateway.restart()
         wait_for(lambda: {span.span_id for span in store.spans} >= KEPT, seconds=30)
+
+
+def test_a_gateway_that_is_away_costs_the_other_ones_traces_nothing(binary: Path, tmp_path: Path) -> None:
+    with (
+        receiver() as store,
+        collecting(binary, GATEWAY, tmp_path / "one", OTELCOL_TRACES=store.url) as one,
+        collecting(binary, GATEWAY, tmp_path / "two", OTELCOL_TRACES=store.url) as two,
+        collecting(binary, BALANCER, tmp_path, OTELCOL_GATEWAYS=f"[{one.grpc}, {two.grpc}]") as balancer,
+        httpx.Client(base_url=balancer.url, trust_env=False, timeout=30) as client,
+    ):
+        two.kill()
+        for place in range(0, len(ALL), 450):
+            post(client, "/v1/traces", request(ALL[place : place + 450]))
+        wait_for(lambda: balancer.metric("otelcol_loadbalancer_backend_outcome_total", success="true") > 0)
+        wait_for(lambda: len(store.spans) > len(KEPT) // 5, seconds=20)
+        two.restart()
+        wait_for(lambda: {span.span_id for span in store.spans} >= KEPT, seconds=60)
+        assert {span.span_id for span in store.spans} == KEPT
+        assert len(store.spans) == len(KEPT)
