@@ -26,5 +26,5 @@ def binary() -> Path:
 
 def _said(*arguments: str) -> str:
     environ = {"UV": str(Path(sys.executable).with_name("uv"))} | os.environ
-    build = [COLLECTOR / "build", *arguments]
+    build = [str(COLLECTOR / "build"), *arguments]
     return subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True, env=environ).stdout.strip()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from otel_orders.server.bodies import MAX_BODY
 from tests.collector.gate import accepted, counted, gate, post
 from tests.collector.processes import AGENT, COLLECTOR, LINES, Collector, collecting
 from tests.integration.processes import running
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 NOW = int(time.time()) - 60
+MEGABYTE = 1 << 20
 BATCH = 50
 BATCHES = 200
 
@@ -235,3 +237,16 @@ def test_events_do_not_wait_for_ordinary_lines_whose_way_is_blocked(binary: Path
         wait_for(lambda: collector.metric(f"{refused}_total") + collector.metric(refused) > 0, seconds=30)
         wait_for(lambda: accepted(ledger) == 100, seconds=30)
         assert counted(ledger, "duplicate") == 0
+
+
+def test_a_request_that_the_ledger_would_not_take_reaches_it_in_pieces(binary: Path, tmp_path: Path) -> None:
+    large = {f"note_{n}": "x" * 250 for n in range(32)}
+    records = senders.logs([changed(f"A-{n}", **large) for n in range(2_000)])
+    assert MAX_BODY < records.ByteSize() < 20 * MEGABYTE
+    with (
+        running(tmp_path) as ledger,
+        collecting(binary, AGENT, tmp_path, OTELCOL_LEDGER=ledger.url) as collector,
+        httpx.Client(base_url=collector.url, trust_env=False, timeout=30) as client,
+    ):
+        post(client, "/v1/logs", records)
+        wait_for(lambda: accepted(ledger) == 2_000, seconds=30)
