@@ -9,7 +9,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(VENV)/.uv/
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint demo bench faults lock
+.PHONY: help setup test lint demo bench faults collector lock
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench: $(READY)  ## measure (JSON=FILE also writes the figures, ONLY=PREFIX runs
 
 faults: $(READY)  ## break a ledger in every way, 100 times (ROUNDS=N for another number)
 	FAULT_ROUNDS=$(or $(ROUNDS),100) $(BIN)/pytest -m fault
+
+collector: | $(UV)  ## build the Collector into a cache outside the tree, and say where it is (once; about 6 minutes)
+	@UV=$(abspath $(UV)) collector/build
 
 lock: | $(UV)  ## write requirements.lock anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \

@@ -38,6 +38,9 @@ DEAD_LETTERED: Final = "dead_lettered"
 RETRY_ATTEMPT: Final = "retry_attempt"
 MESSAGE_AGE_SECONDS: Final = "message_age_seconds"
 
+# Who is served by an HTTP server: on its spans, and as a metric's label.
+AUDIENCE: Final = "audience"
+
 # Event types.
 STATUS_CHANGED: Final = "order.status_changed"
 TRANSITION_FAILED: Final = "order.transition_failed"

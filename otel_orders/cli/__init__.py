@@ -32,6 +32,7 @@ def _run() -> None:
         copy,
         erase,
         event_log,
+        generate,
         hold,
         ledger,
         ledger_audit,
@@ -61,6 +62,10 @@ def _run() -> None:
     ledgers.command("reconcile")(reconcile.reconcile_command)
     ledgers.command("import")(event_log.import_command)
     app.add_typer(ledgers, name="ledger")
+    generators = typer.Typer(help="Write what a lifecycle decides elsewhere.", no_args_is_help=True)
+    generators.callback()(lambda: None)  # else the only command would be the group
+    generators.command("collector")(generate.collector)
+    app.add_typer(generators, name="generate")
     app.command("dev")(ledger.dev)
     app.command("check")(lifecycle.check)
     app.command("resolve")(pseudonym.resolve)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """In seconds, as the conventions advise."""
 
-SERVER_LABELS = ("http_request_method", "http_route", "http_response_status_code", "error_type", "audience")
+SERVER_LABELS = ("http_request_method", "http_route", "http_response_status_code", "error_type", names.AUDIENCE)
 CLIENT_LABELS = ("http_request_method", "server_address", "server_port", "http_response_status_code", "error_type")
 
 

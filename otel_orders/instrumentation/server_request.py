@@ -13,6 +13,7 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from otel_orders import names
 from otel_orders.context import CURRENT, Order, current_order
 from otel_orders.instrumentation.audience import EXTERNAL, headers_of
 from otel_orders.instrumentation.headers import Arrival, arrival
@@ -58,8 +59,9 @@ class Request(OpenSpan):
         opened = borrowed or guarded(FAULT, self._opened, arrived, attributes, headers)
         span = opened or trace.get_current_span(arrived.context)  # a fault costs no handler its order
         super().__init__(FAULT, span, adopted=borrowed is not None)
-        if self.adopted and arrived.order is not None:
-            guarded(FAULT, span.set_attributes, arrived.order.attributes)
+        if self.adopted:
+            known = {} if arrived.order is None else arrived.order.attributes
+            guarded(FAULT, span.set_attributes, {names.AUDIENCE: self._audience, **known})
         context = with_baggage(baggage.get_all(arrived.context)) if self.adopted else arrived.context
         self._lead = scope.setdefault(LEAD, Lead(span, context))
         self._routed_order: Order | None = None
@@ -88,7 +90,7 @@ class Request(OpenSpan):
         return span if self._inner or lead is None or lead.span.get_span_context().span_id != at.span_id else None
 
     def _opened(self, arrived: Arrival, attributes: dict[str, Any], headers: Mapping[str, str]) -> Span:
-        known = attributes | attributes_of(self._outer_scope, headers)
+        known = {**attributes, names.AUDIENCE: self._audience, **attributes_of(self._outer_scope, headers)}
         options = {"context": arrived.context, "links": arrived.links, "attributes": known}
         return start_span(self._method, arrived.order, kind=SpanKind.SERVER, **options)
 

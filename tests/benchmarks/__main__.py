@@ -16,6 +16,7 @@ from tests.benchmarks.harness import Figure, as_json, selected, table
 MODULES = (
     *("transition", "import_time", "instrumentation_amqp", "instrumentation_httpx"),
     *("ledger_ingest", "ledger_otlp", "ledger_postgres", "ledger_import", "ledger_running", "ledger_growth"),
+    "collector_gateway",
 )
 
 

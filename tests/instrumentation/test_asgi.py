@@ -93,6 +93,7 @@ def test_a_request_is_a_server_span_by_the_http_conventions_inside_the_callers_o
     assert span.parent is not None
     assert f"{span.parent.span_id:016x}" in PARENT
     assert span.attributes == ORDER.attributes | {
+        "audience": "internal",
         "http.request.method": "GET",
         "http.route": "/orders/{order_id}",
         "http.response.status_code": 200,

@@ -68,7 +68,9 @@ def test_the_order_is_taken_from_where_it_is_configured_and_only_if_trusted(  # 
     answer = get(f"{serve(app)}{below}/orders/P-1", SAYING | (OUTSIDE if outside else {}))
     assert answer.json() == expected
     confirmed = ["P-1"] if outside and "path:order_id" in source else None  # by the answer's 200
-    assert (spans.one("GET").attributes or {}).get("order_id") == (expected or confirmed or [None])[0]
+    said = spans.one("GET").attributes or {}
+    assert said.get("order_id") == (expected or confirmed or [None])[0]
+    assert said["audience"] == ("external" if outside else "internal")
 
 
 @pytest.mark.parametrize("outside", [False, True])

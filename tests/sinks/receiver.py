@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 from contextlib import contextmanager
@@ -51,7 +52,8 @@ def receiver() -> Iterator[Received]:
 
     class Endpoint(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            received.add(self.path, self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.add(self.path, gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -71,9 +73,9 @@ def receiver() -> Iterator[Received]:
         server.server_close()
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until *condition* holds; raises AssertionError when it does not in time."""
-    deadline = time.monotonic() + DEADLINE
+def wait_for(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
+    """Wait until *condition* holds; raises AssertionError when it does not in *seconds*."""
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError("it did not happen in time")
