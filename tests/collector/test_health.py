@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HEALTH = (COLLECTOR / "README.md").read_text().split("\n## Health\n")[1].split("\n## ")[0]
 NAMED = sorted(set(re.findall(r"otelcol_[a-z_]+", HEALTH)))
-NO_QUEUE = {"sending_queue": {"queue_size": 1, "batch": {"min_size": 1, "max_size": 1}}}
+NO_QUEUE = {"sending_queue": {"queue_size": 1, "batch": {"sizer": "items", "min_size": 1, "max_size": 1}}}
 PROTOBUF = {"content-type": "application/x-protobuf"}
 
 
