@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from otel_orders import names
 from otel_orders.generate import burn, links, owners
 from otel_orders.generate.rule import Alert, quoted
-from otel_orders.generate.words import COUNT, LENGTH, SHARE, asked, either, said
+from otel_orders.generate.words import COUNT, LENGTH, RATE, SHARE, asked, either, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -220,8 +220,8 @@ def arrivals() -> Iterator[Alert]:
             "  or avg_over_time(env:orders_created:rate5m[1d] offset 15m)\n)"
         ),
         severity="warning",
-        summary="{{ $value | humanize }} orders a second: over 3 times as many as usual",
-        description=(f"{{{{ $value | {COUNT} }}}} orders are created in a second, over the last 5 minutes{if_known}."),
+        summary=f"{{{{ $value | {RATE} }}}} orders a second: over 3 times as many as usual",
+        description=(f"{{{{ $value | {RATE} }}}} orders are created in a second, over the last 5 minutes{if_known}."),
         dashboard=links.CAPACITY,
         hold="5m",
         keep="15m",

@@ -10,7 +10,7 @@ from otel_orders.generate.grown import grown
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import Alert, one_of, quoted
 from otel_orders.generate.rules import from_queue
-from otel_orders.generate.words import COUNT, LENGTH, asked, either, said
+from otel_orders.generate.words import COUNT, LENGTH, RATE, asked, either, said
 from otel_orders.sinks.metrics import DURATION_BUCKETS
 
 if TYPE_CHECKING:
@@ -229,8 +229,8 @@ def _retries() -> Alert:
         severity="warning",
         summary="Messages of {{ $labels.queue }} come again and again",
         description=(
-            f"{{{{ $value | {COUNT} }}}} messages a second are redelivered from {{{{ $labels.queue }}}}, of "
-            + asked(f"queue:messages_delivered:rate5m{_OF_QUEUE}", "env", "queue", shown=COUNT)
+            f"{{{{ $value | {RATE} }}}} messages a second are redelivered from {{{{ $labels.queue }}}}, of "
+            + asked(f"queue:messages_delivered:rate5m{_OF_QUEUE}", "env", "queue", shown=RATE)
             + " delivered, at least twice as many as yesterday at this time: a message that nobody can settle, or a "
             "consumer that dies of it."
         ),
@@ -252,11 +252,12 @@ def _slow(queue: Queue, lifecycle: Lifecycle) -> Iterator[Alert]:
     moved = f'to_status=~"{one_of(lifecycle.statuses[queue.status].next)}"'
     work, edge = names.TRANSITION_DURATION, min(limits)
     here = f"service_name={quoted(queue.consumer)},{moved}"
+    within = f'{here},le="{edge}"'
     yield Alert(
         name="WorkSlow",
         expr=(
-            f"sum by (env, to_status) (increase({work}_count{{{here}}}[15m]))\n"
-            f'- sum by (env, to_status) (increase({work}_bucket{{{here},le="{edge}"}}[15m]))\n> 0.5'
+            f"sum by (env, to_status) (\n  {grown(f'{work}_count', here, '15m')}\n)\n"
+            f"- sum by (env, to_status) (\n  {grown(f'{work}_bucket', within, '15m')}\n)\n> 0.5"
         ),
         severity="critical",
         summary=f"{said(queue.consumer)} works for over {edge / 60:g} minutes on an order",

@@ -13,7 +13,7 @@ from otel_orders.generate.grown import grown
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import Alert, Severity, quoted
 from otel_orders.generate.rules import of_jobs
-from otel_orders.generate.words import COUNT, SHARE, asked, said
+from otel_orders.generate.words import RATE, SHARE, asked, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,9 +42,9 @@ def errors() -> Iterator[Alert]:
         name="ServiceErrorsGrowing",
         expr=f"{failures} > 0.011\nunless {failures} < 3 * avg_over_time({failures}[1d] offset 30m)",
         severity="warning",
-        summary="{{ $labels.service_name }} fails to move orders on more than 3 times as often",
+        summary="{{ $labels.service_name }} fails to move orders on 3 times as often as yesterday",
         description=(
-            f"{{{{ $value | {COUNT} }}}} transitions a second fail in {{{{ $labels.service_name }}}}"
+            f"{{{{ $value | {RATE} }}}} transitions a second fail in {{{{ $labels.service_name }}}}"
             '{{ with printf "topk(1, sum by (to_status, error_code) (rate('
             + names.TRANSITION_FAILURES
             + '{service_name=%q}[15m])) > 0)" $labels.service_name | query }}, most of them on the way to '
@@ -78,7 +78,7 @@ def _server_errors(audience: _Audience) -> Alert:
             + asked(
                 "service_name_audience:http_server_requests:rate5m{env=%q,service_name=%q,audience=%q}",
                 *("env", "service_name", "audience"),
-                shown=COUNT,
+                shown=RATE,
             )
             + " requests a second."
         ),

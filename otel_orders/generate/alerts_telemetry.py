@@ -117,8 +117,9 @@ def ledger() -> Iterator[Alert]:
     )
     yield Alert(
         name="LedgerMetricsAbsent",
-        expr="\nor ".join(f'label_replace(absent({one}), "metric", "{one}", "", "")' for one in NEEDED)
-        + f"\nand on () (count({swept}) > 0)",
+        expr="(\n  "
+        + "\n  or ".join(f'label_replace(absent({one}), "metric", "{one}", "", "")' for one in NEEDED)
+        + f"\n)\nand on () (count({swept}) > 0)",
         severity="warning",
         summary="The ledger does not show {{ $labels.metric }}",
         description=(

@@ -6,6 +6,8 @@ from typing import Final
 
 LENGTH: Final = "humanizeDuration"
 COUNT: Final = "humanize"
+RATE: Final = 'printf "%.2f"'
+"""Of something a second: what `humanize` makes of 0.17, "170m", nobody reads right at night."""
 SHARE: Final = "humanizePercentage"
 
 

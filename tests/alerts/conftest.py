@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.alerts.tools import Tool
+from tests.cli.conftest import run
 from tests.conftest import unavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+__all__ = ["alertmanager_program", "amtool", "promtool", "run"]
 
 
 @pytest.fixture(scope="session")

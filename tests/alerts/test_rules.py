@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 METRIC = re.compile(r"\b(?:orders?_[a-z_]+|otel_orders_[a-z_]+|messaging_[a-z_]+|http_[a-z_]+|otelcol_[a-z_]+)")
 LABELS = {
-    *("order_id", "otel_orders", "http_response_status_code", "messaging_destination_name", "http_request_method"),
+    *(
+        "order_id",
+        "otel_orders",
+        "http_response_status_code",
+        "messaging_destination_name",
+        "http_request_method",
+        "http_route",
+    ),
 }
 SMALLEST = """
 version: 1
