@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,10 +10,7 @@ from tests.alerts.tools import Tool
 from tests.cli.conftest import run
 from tests.conftest import unavailable
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["alertmanager_program", "amtool", "promtool", "run"]
+__all__ = ["alertmanager_program", "amtool", "prometheus_program", "promtool", "run"]
 
 
 @pytest.fixture(scope="session")
@@ -28,16 +24,23 @@ def amtool() -> Tool:
 
 
 @pytest.fixture(scope="session")
-def alertmanager_program() -> Path | str:
-    """The command that starts an Alertmanager."""
-    found = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
-    if found is None:
-        unavailable("this test needs Alertmanager: apt-get install prometheus-alertmanager")
-    return found
+def alertmanager_program() -> str:
+    """The command that starts an Alertmanager; Debian's has a longer name."""
+    return _found("prometheus-alertmanager", "alertmanager", package="prometheus-alertmanager")
+
+
+@pytest.fixture(scope="session")
+def prometheus_program() -> str:
+    """The command that starts a Prometheus."""
+    return _found("prometheus", package="prometheus")
 
 
 def _tool(name: str, package: str) -> Tool:
-    found = shutil.which(name)
-    if found is None:
-        unavailable(f"this test needs {name}: apt-get install {package}")
-    return Tool(found)
+    return Tool(_found(name, package=package))
+
+
+def _found(*names: str, package: str) -> str:
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        unavailable(f"this test needs {names[0]}: apt-get install {package}")
+    return path

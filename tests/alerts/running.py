@@ -31,7 +31,7 @@ class Alertmanager:
     """A started Alertmanager.  heard: what each receiver was told, by its name."""
 
     def __init__(self, url: str, heard: list[tuple[str, dict[str, Any]]]) -> None:
-        self._url = url
+        self.url = url
         self._heard = heard
 
     def post(self, labels: dict[str, str], *, over: bool = False) -> None:
@@ -40,10 +40,10 @@ class Alertmanager:
         alert = {"labels": labels, "startsAt": now.isoformat()}
         if over:
             alert = {"labels": labels, "endsAt": (now - timedelta(seconds=1)).isoformat()}
-        httpx.post(f"{self._url}/api/v2/alerts", json=[alert], trust_env=False, timeout=10).raise_for_status()
+        httpx.post(f"{self.url}/api/v2/alerts", json=[alert], trust_env=False, timeout=10).raise_for_status()
 
     def alerts(self, **labels: str) -> list[dict[str, Any]]:
-        answer = httpx.get(f"{self._url}/api/v2/alerts", trust_env=False, timeout=10).raise_for_status().json()
+        answer = httpx.get(f"{self.url}/api/v2/alerts", trust_env=False, timeout=10).raise_for_status().json()
         return [alert for alert in answer if labels.items() <= alert["labels"].items()]
 
     def states(self, **labels: str) -> dict[tuple[str, str], str]:
