@@ -8,9 +8,10 @@ import pytest
 
 from tests.alerts.tools import Tool
 from tests.cli.conftest import run
+from tests.collector.conftest import binary
 from tests.conftest import unavailable
 
-__all__ = ["alertmanager_program", "amtool", "prometheus_program", "promtool", "run"]
+__all__ = ["alertmanager_program", "amtool", "binary", "prometheus_program", "promtool", "run"]
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,27 @@ def test_every_metric_in_a_rule_exists() -> None:
         assert not unknown, rule
 
 
+def labels_of_readme() -> dict[str, set[str]]:
+    """The labels of each metric, as the README's tables have them; other tests hold those to what is exported."""
+    cells = [line.split(" | ")[0] for line in README.splitlines() if line.startswith("| `")]
+    named = [found for cell in cells for found in re.findall(r"`(\w+)(?:\{([\w,]+)\})?`", cell)]
+    return {name: set(filter(None, labels.split(","))) for name, labels in named}
+
+
+def test_every_label_that_a_rule_asks_for_exists() -> None:
+    known = labels_of_readme()
+    selected = []
+    for rule in rules_of(*RULES):
+        selected += re.findall(r'(?<![:\w])(\w+)\{((?:[^}"]|"[^"]*")+)\}', rule["expr"])
+    ours = [(re.sub("_(bucket|count|sum)$", "", name), matchers) for name, matchers in selected]
+    checked = [(name, matchers) for name, matchers in ours if name in known]
+    assert len(checked) > len(RULES)
+    for name, matchers in checked:
+        labels = set(re.findall(r'(\w+)(?:=~|!=|!~|=)"', matchers))
+        assert labels <= known[name] | {"job", "instance", "le"}, name
+    assert {name for name, _ in ours} - set(known) <= {"up"}
+
+
 def test_what_is_recorded_is_read_or_meant_for_dashboards_only() -> None:
     """A rule that names what nobody records would be silent for ever."""
     recorded = {rule["record"] for rule in rules_of(*RULES) if "record" in rule}
