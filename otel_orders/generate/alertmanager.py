@@ -30,7 +30,11 @@ CAUSES: Final[dict[str, tuple[str, ...]]] = {
     "WorkSlow": ("QueueOld", *_PROMISES),
     "QueueOld": _PROMISES,
 }
-"""What is a consequence of what, in the same status: only the cause is told.  No two are causes of each other."""
+"""What is a consequence of what, in the same status and of the same owner: only the cause is told.
+
+Of the same owner, since a queue of others in that status (a copy for a partner's notices) holds up no stage.  No two
+are causes of each other.
+"""
 _BROKER: Final = ("QueueStalled", "StageStalled", "QueueOld", "OrderStuck", *_PROMISES)
 
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -58,7 +62,7 @@ def alertmanager(lifecycle: Lifecycle, partner_webhook: str) -> str:
 
 def _owners(lifecycle: Lifecycle) -> dict[str, str]:
     """Return whom to tell where: owners and their contacts."""
-    return {owner.name: owner.contact or UNOWNED for owner in lifecycle.owners.values()} | {TELEMETRY: UNOWNED}
+    return {TELEMETRY: UNOWNED} | {owner.name: owner.contact or UNOWNED for owner in lifecycle.owners.values()}
 
 
 def _routes(lifecycle: Lifecycle) -> dict[str, Any]:
@@ -102,7 +106,7 @@ def _of_owner(owner: str, lifecycle: Lifecycle) -> dict[str, Any]:
 
 
 def _inhibitions(lifecycle: Lifecycle) -> list[dict[str, Any]]:
-    rules = [_inhibition(cause, effects, ["env", "status"]) for cause, effects in CAUSES.items()]
+    rules = [_inhibition(cause, effects, ["env", "status", "owner"]) for cause, effects in CAUSES.items()]
     rules.append(_inhibition("PromiseBurnsFast", ("PromiseBurnsSlowly",), ["env", "sla"]))
     rules.append(_inhibition("DeadLetters", ("MessagesGone", "RetriesGrowing"), ["env", "queue"]))
     if lifecycle.queues:

@@ -48,7 +48,7 @@ def windows(sla: Sla) -> tuple[str, ...]:
 def _asked(sla: Sla, multiplier: float, part: float) -> tuple[float, float]:
     budget = 1 - sla.objective
     share = min(multiplier * budget, budget + part * sla.objective)
-    return round(share, 4), round(share / budget, 1)
+    return float(f"{share:.4g}"), round(share / budget, 1)
 
 
 def _is_short(within: Duration) -> bool:

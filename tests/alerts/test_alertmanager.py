@@ -121,6 +121,13 @@ def test_only_the_cause_is_told_in_the_same_status(cause: str, effect: str, runn
     }
 
 
+def test_a_queue_that_is_not_the_stages_own_silences_nothing(running: Alertmanager) -> None:
+    env = {"env": "not its own", "status": "SHIPPED"}
+    running.post({"alertname": "QueueWithoutConsumers", "queue": "b2b.shipped", "owner": "shop"} | env)
+    running.post({"alertname": "StageStalled", "owner": "crm"} | env)
+    assert running.state(alertname="StageStalled", **env) == "active"
+
+
 @pytest.mark.parametrize(
     ("cause", "effect", "same", "other"),
     [
