@@ -107,9 +107,12 @@ def messages(lifecycle: Lifecycle) -> Iterator[Alert]:
                 "the last 10 minutes. Unless it sends them again, their orders stay where they are."
             ),
             dashboard=links.OF_SERVICE,
-            hold="1m",
+            hold="5m",
             keep="15m",
-            why="Each one may be a lost order, so the first one counts; kept for longer than the counter looks back.",
+            why=(
+                "Each one may be a lost order, so the first one counts, for as long as the counter looks back; 5 "
+                "minutes leave the first word to BrokerUnreachable, and to QueueMissing."
+            ),
             labels={"owner": owner},
         )
     by = "sum by (env, owner, service_name)"
