@@ -147,8 +147,8 @@ _WORK: Final = 'service_name="pricing-worker",to_status="PRICE_CALCULATED",job="
 _BLIND: Final = [(status.name, status.owner) for status in REFERENCE.statuses.values() if not status.terminal]
 
 INCIDENTS: Final = (
-    Incident("a healthy pipeline", 120, {}, []),
-    Incident("one lost message", 70, {'orders_stuck{status="SUBMITTED"': "0x60 1x70"}, [firing("OrderStuck", _STAGE)]),
+    Incident("a healthy pipeline", 60, {}, []),
+    Incident("one lost message", 30, {'orders_stuck{status="SUBMITTED"': "0x20 1x99"}, [firing("OrderStuck", _STAGE)]),
     Incident(
         "a pricing consumer that died 4 minutes ago",
         14,
