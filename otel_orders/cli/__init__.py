@@ -63,8 +63,12 @@ def _run() -> None:
     ledgers.command("import")(event_log.import_command)
     app.add_typer(ledgers, name="ledger")
     generators = typer.Typer(help="Write what a lifecycle decides elsewhere.", no_args_is_help=True)
-    generators.callback()(lambda: None)  # else the only command would be the group
+    generators.command("all")(generate.everything)
+    generators.command("alerts")(generate.alerts)
+    generators.command("alertmanager")(generate.alertmanager)
     generators.command("collector")(generate.collector)
+    generators.command("rules")(generate.rules)
+    generators.command("runbooks")(generate.runbooks)
     app.add_typer(generators, name="generate")
     app.command("dev")(ledger.dev)
     app.command("check")(lifecycle.check)

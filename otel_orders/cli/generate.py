@@ -1,33 +1,144 @@
-"""``otel-orders generate ...``: write what a lifecycle decides elsewhere, or say whether what is there is stale."""
+"""``otel-orders generate ...``: write what a lifecycle decides elsewhere, or say what of it is stale."""
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads annotations
-from typing import Annotated
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from otel_orders.cli.ledger_store import LifecycleFile  # noqa: TC001
 from otel_orders.errors import ConfigurationError
+from otel_orders.generate import alerts as of_alerts
 from otel_orders.generate import collector as of_collector
+from otel_orders.generate import rules as of_rules
+from otel_orders.generate import runbooks as of_runbooks
+from otel_orders.generate.alertmanager import FILE as ALERTMANAGER
+from otel_orders.generate.alertmanager import alertmanager as of_alertmanager
 from otel_orders.lifecycle import load_lifecycle
+
+if TYPE_CHECKING:
+    from otel_orders.lifecycle import Lifecycle
+
+Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder to write into, such as alerts.")]
+Check = Annotated[bool, typer.Option("--check", help="Write nothing; fail, and show how, if it is not what is there.")]
+Grafana = Annotated[str, typer.Option(metavar="URL", help="Where Grafana is, for links in alerts.")]
+Runbooks = Annotated[str, typer.Option(metavar="URL", help="Where the runbooks are shown, for links in alerts.")]
+Webhook = Annotated[str, typer.Option(metavar="URL", help="What is told of partners' broken promises.")]
+GRAFANA = "http://localhost:3000"
+RUNBOOKS = "http://localhost/otel-orders/alerts/runbooks"
+WEBHOOK = "http://localhost:8080/partner-delays"
 
 
 def collector(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the Collector's configs.")],
     lifecycle: LifecycleFile = "lifecycle.yaml",
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if it is not what is there.")] = False,
+    check: Check = False,
 ) -> None:
     """Write which traces the Collector keeps: sampling.yaml, for its tail sampling."""
-    _put(out / of_collector.FILE, of_collector.sampling(load_lifecycle(lifecycle)), check=check)
+    _put(out, _collector(load_lifecycle(lifecycle)), check=check)
 
 
-def _put(path: Path, text: str, *, check: bool) -> None:
-    try:
+def rules(out: Out, lifecycle: LifecycleFile = "lifecycle.yaml", check: Check = False) -> None:
+    """Write Prometheus' recording rules: rules/recording.yaml."""
+    _put(out, _rules(load_lifecycle(lifecycle)), check=check)
+
+
+def alerts(
+    out: Out,
+    lifecycle: LifecycleFile = "lifecycle.yaml",
+    check: Check = False,
+    grafana: Grafana = GRAFANA,
+    runbooks_at: Runbooks = RUNBOOKS,
+) -> None:
+    """Write Prometheus' alerts: rules/orders.yaml, queues.yaml, services.yaml, collector.yaml and ledger.yaml."""
+    _put(out, of_alerts.alerting(load_lifecycle(lifecycle), grafana, runbooks_at), check=check)
+
+
+def alertmanager(
+    out: Out, lifecycle: LifecycleFile = "lifecycle.yaml", check: Check = False, partner_webhook: Webhook = WEBHOOK
+) -> None:
+    """Write who is told of which alert: alertmanager.yaml."""
+    _put(out, {ALERTMANAGER: of_alertmanager(load_lifecycle(lifecycle), partner_webhook)}, check=check)
+
+
+def runbooks(out: Out, lifecycle: LifecycleFile = "lifecycle.yaml", check: Check = False) -> None:
+    """Write the frame of each alert's runbook, runbooks/*.md; what people wrote below it stays."""
+    _put(out, _runbooks(load_lifecycle(lifecycle), out), check=check)
+
+
+def everything(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder that has, or gets, alerts and collector.")],
+    lifecycle: LifecycleFile = "lifecycle.yaml",
+    *,
+    check: Check = False,
+    grafana: Grafana = GRAFANA,
+    runbooks_at: Runbooks = RUNBOOKS,
+    partner_webhook: Webhook = WEBHOOK,
+) -> None:
+    """Write all of it: into DIR/alerts and DIR/collector."""
+    read = load_lifecycle(lifecycle)
+    below_alerts = (
+        _rules(read)
+        | of_alerts.alerting(read, grafana, runbooks_at)
+        | {ALERTMANAGER: of_alertmanager(read, partner_webhook)}
+        | _runbooks(read, out / "alerts")
+    )
+    files = {f"alerts/{name}": text for name, text in below_alerts.items()}
+    _put(out, files | {f"collector/{name}": text for name, text in _collector(read).items()}, check=check)
+
+
+def _collector(lifecycle: Lifecycle) -> dict[str, str]:
+    return {of_collector.FILE: of_collector.sampling(lifecycle)}
+
+
+def _rules(lifecycle: Lifecycle) -> dict[str, str]:
+    return {of_rules.FILE: of_rules.recording(lifecycle)}
+
+
+def _runbooks(lifecycle: Lifecycle, out: Path) -> dict[str, str]:
+    frames = of_runbooks.runbooks(lifecycle)
+    return {name: of_runbooks.framed(frame, _there(out / name)) for name, frame in frames.items()}
+
+
+def _put(out: Path, files: dict[str, str], *, check: bool) -> None:
+    """Write *files* below *out*, or raise ConfigurationError for those that differ from what is there."""
+    stale = []
+    for name, text in files.items():
+        path = out / name
+        there = _there(path)
+        if check and there != text:
+            typer.echo("".join(_difference(there or "", text, str(path))), nl=False)
+            stale.append(str(path))
+            continue
         if not check:
-            path.write_text(text, encoding="utf-8")
-        elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            raise ConfigurationError(f"{path} is stale: run the same command without --check")
+            _write(path, text, out)
+        typer.echo(f"{path}: {'up to date' if check else 'written'}")
+    if stale:
+        verb = "is" if len(stale) == 1 else "are"
+        raise ConfigurationError(f"{', '.join(stale)} {verb} stale: run the same command without --check")
+
+
+def _there(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
+
+
+def _write(path: Path, text: str, out: Path) -> None:
+    """Write a file; a folder of ours below *out* is made, *out* itself is not: it may be mistyped."""
+    try:
+        if out.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
-    typer.echo(f"{path}: {'up to date' if check else 'written'}")
+
+
+def _difference(there: str, wanted: str, path: str) -> list[str]:
+    lines = (there.splitlines(keepends=True), wanted.splitlines(keepends=True))
+    return [*difflib.unified_diff(*lines, fromfile=path, tofile="what the lifecycle says")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otel_orders.generate.runbooks import END
 from tests.integration.processes import LIFECYCLE
 
 if TYPE_CHECKING:
@@ -27,3 +28,51 @@ def test_a_folder_that_is_not_there_is_one_line_of_error(run: Run, tmp_path: Pat
     code, _, err = run("generate", "collector", "--lifecycle", LIFECYCLE, "--out", tmp_path / "none")
     assert code == 2
     assert err == f"otel-orders: {tmp_path}/none/sampling.yaml: No such file or directory\n"
+
+
+def test_all_of_it_is_what_each_command_writes(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "alerts").mkdir()
+    for command in ("rules", "alerts", "alertmanager", "runbooks"):
+        assert run("generate", command, "--lifecycle", LIFECYCLE, "--out", tmp_path / "alerts")[0] == 0
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.is_file()}
+    assert run("generate", "all", "--lifecycle", LIFECYCLE, "--out", tmp_path)[0] == 0
+    after = {file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.is_file()}
+    assert {file.relative_to(tmp_path).as_posix() for file in after.keys() - before} == {"collector/sampling.yaml"}
+    assert before.items() <= after.items()
+    assert run("generate", "all", "--lifecycle", LIFECYCLE, "--out", tmp_path, "--check")[0] == 0
+
+
+def test_a_stale_file_is_shown_as_a_difference_and_left_as_it_is(run: Run, tmp_path: Path) -> None:
+    command = ("generate", "alerts", "--lifecycle", LIFECYCLE, "--out", tmp_path)
+    run(*command)
+    file = tmp_path / "rules/queues.yaml"
+    mended = file.read_text().replace("for: 2m", "for: 20m")
+    file.write_text(mended)
+    code, out, err = run(*command, "--check")
+    assert code == 2
+    assert "\n-    for: 20m\n+    for: 2m\n" in out
+    assert f"{file} is stale" in err
+    assert f"{tmp_path}/rules/orders.yaml: up to date\n" in out
+    assert file.read_text() == mended
+
+
+def test_links_lead_to_the_companys_own_places(run: Run, tmp_path: Path) -> None:
+    places = ("--grafana", "https://grafana.acme.example/", "--runbooks-at", "https://wiki.acme.example/runbooks")
+    assert run("generate", "alerts", "--lifecycle", LIFECYCLE, "--out", tmp_path, *places)[0] == 0
+    text = (tmp_path / "rules/ledger.yaml").read_text()
+    assert "dashboard_url: https://grafana.acme.example/d/otel-orders-telemetry\n" in text
+    assert "runbook_url: https://wiki.acme.example/runbooks/LedgerDown.md\n" in text
+
+
+def test_what_people_wrote_into_a_runbook_is_never_touched(run: Run, tmp_path: Path) -> None:
+    command = ("generate", "runbooks", "--lifecycle", LIFECYCLE, "--out", tmp_path)
+    run(*command)
+    file = tmp_path / "runbooks/OrderStuck.md"
+    frame = file.read_text().partition(END)[0]
+    file.write_text(f"an old frame\n{END}\n\nCall Ann, she knows.\n")
+    assert run(*command, "--check")[0] == 2
+    assert run(*command)[0] == 0
+    assert file.read_text() == f"{frame}{END}\n\nCall Ann, she knows.\n"
+    file.write_text("A runbook from before.\n")
+    assert run(*command)[0] == 0
+    assert file.read_text() == f"{frame}{END}\n\nA runbook from before.\n"

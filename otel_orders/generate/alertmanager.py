@@ -1,0 +1,171 @@
+"""Alertmanager's configuration: whom an alert reaches, with what it is told together, and what is silent meanwhile.
+
+Pure: from a lifecycle to the text of a config.  It holds no secret: receivers name the files that do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_orders.generate.owners import TELEMETRY
+from otel_orders.generate.rule import HEAD, dumped, one_of, quoted
+
+if TYPE_CHECKING:
+    from otel_orders.lifecycle import Calendar, Lifecycle
+
+FILE: Final = "alertmanager.yaml"
+SECRETS: Final = "/etc/alertmanager/secrets"
+ESCALATION: Final = "escalation"
+PARTNERS: Final = "partner-delays"
+UNOWNED: Final = "#orders"
+"""Where owners without a contact in the lifecycle are told."""
+
+_PROMISES: Final = ("PromiseBurnsFast", "PromiseBurnsSlowly")
+CAUSES: Final[dict[str, tuple[str, ...]]] = {
+    "StageBlind": ("StageStalled", "QueueStalled", "QueueOld", "OrderStuck", *_PROMISES),
+    "QueueMissing": ("StageStalled", "QueueStalled", "QueueOld", "OrderStuck", *_PROMISES),
+    "QueueWithoutConsumers": ("StageStalled", "QueueStalled", "QueueOld", "OrderStuck", *_PROMISES),
+    "QueueStalled": ("StageStalled", "QueueOld", "OrderStuck", *_PROMISES),
+    "StageStalled": ("QueueOld", "OrderStuck", *_PROMISES),
+    "WorkSlow": ("QueueStalled", "QueueOld", *_PROMISES),
+    "QueueOld": _PROMISES,
+}
+"""What is a consequence of what, in the same status and of the same owner: only the cause is told.
+
+Of the same owner, since a queue of others in that status (a copy for a partner's notices) holds up no stage.  No two
+are causes of each other.
+"""
+_BROKER: Final = ("QueueStalled", "StageStalled", "QueueOld", "OrderStuck", *_PROMISES)
+
+_DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_HEAD: Final = f"""\
+# Secrets are files below {SECRETS}: slack (the URL of an incoming webhook), pagerduty-OWNER and
+# pagerduty-escalation (routing keys), partner-delays (a bearer token).  Routes:
+#   critical  pages the owner at once.  If nobody has silenced it and it still fires 15 minutes later, it is escalated.
+#   warning   is a message to the owner, in working hours where the lifecycle has a calendar.
+#   notify="partner" goes to the webhook that tells partners of delays, and to nobody else.
+# Alerts of one status are one notification, and of an incident only the cause is told.
+"""
+
+
+def alertmanager(lifecycle: Lifecycle, partner_webhook: str) -> str:
+    """Return the config.  partner_webhook: the URL that is told of partners' broken promises."""
+    config = {
+        "route": _routes(lifecycle),
+        "inhibit_rules": _inhibitions(lifecycle),
+        "receivers": _receivers(lifecycle, partner_webhook),
+    }
+    if lifecycle.calendars:
+        config["time_intervals"] = [_interval(calendar) for calendar in lifecycle.calendars.values()]
+    return HEAD.format(command="alertmanager", hash=lifecycle.hash) + _HEAD + dumped(config)
+
+
+def _owners(lifecycle: Lifecycle) -> dict[str, str]:
+    """Return whom to tell where: owners and their contacts."""
+    return {TELEMETRY: UNOWNED} | {owner.name: owner.contact or UNOWNED for owner in lifecycle.owners.values()}
+
+
+def _routes(lifecycle: Lifecycle) -> dict[str, Any]:
+    partners = {
+        "receiver": PARTNERS,
+        "matchers": ['notify="partner"'],
+        "group_by": ["env", "partner", "sla"],
+        "repeat_interval": "24h",
+    }
+    # The first notification of a group waits for group_wait: what ends, or is silenced, before that is not escalated.
+    escalated = {
+        "receiver": ESCALATION,
+        "matchers": ['severity="critical"'],
+        "group_by": ["env", "owner", "status", "alertname"],
+        "group_wait": "15m",
+        "repeat_interval": "1h",
+        "continue": True,
+    }
+    return {
+        "receiver": f"{TELEMETRY}-message",
+        "group_by": ["env", "owner", "alertname"],
+        "group_wait": "30s",
+        "group_interval": "5m",
+        "repeat_interval": "12h",
+        "routes": [partners, escalated, *(_of_owner(owner, lifecycle) for owner in _owners(lifecycle))],
+    }
+
+
+def _of_owner(owner: str, lifecycle: Lifecycle) -> dict[str, Any]:
+    hours = {"active_time_intervals": [next(iter(lifecycle.calendars))]} if lifecycle.calendars else {}
+    page = {"receiver": f"{owner}-page", "repeat_interval": "4h"}
+    return {
+        "receiver": f"{owner}-message",
+        "matchers": [f"owner={quoted(owner)}"],
+        "routes": [
+            {"matchers": ['severity="critical"', 'status=~".+"'], "group_by": ["env", "status"]} | page,
+            {"matchers": ['severity="critical"']} | page,
+            {"matchers": ['severity!="critical"'], "receiver": f"{owner}-message"} | hours,
+        ],
+    }
+
+
+def _inhibitions(lifecycle: Lifecycle) -> list[dict[str, Any]]:
+    rules = [_inhibition(cause, effects, ["env", "status", "owner"]) for cause, effects in CAUSES.items()]
+    rules.append(_inhibition("PromiseBurnsFast", ("PromiseBurnsSlowly",), ["env", "sla"]))
+    rules.append(_inhibition("DeadLetters", ("MessagesGone", "RetriesGrowing"), ["env", "queue"]))
+    if lifecycle.queues:
+        fed = one_of({queue.status: None for queue in lifecycle.queues.values()})
+        rules.append(_inhibition("BrokerUnreachable", ("PublishErrors", "ConsumeErrors"), ["env"]))
+        rules.append(_inhibition("BrokerUnreachable", _BROKER, ["env"], f'status=~"{fed}"'))
+    # What is absent has no labels that it could have in common with others.
+    rules.append(_inhibition("CollectorDown", ("StageBlind", "TelemetryLost"), []))
+    return rules
+
+
+def _inhibition(cause: str, effects: tuple[str, ...], equal: list[str], *more: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "source_matchers": [f'alertname="{cause}"'],
+        "target_matchers": [f'alertname=~"{"|".join(effects)}"', *more],
+    }
+    return found | ({"equal": equal} if equal else {})
+
+
+def _receivers(lifecycle: Lifecycle, partner_webhook: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for owner, contact in _owners(lifecycle).items():
+        found.append({"name": f"{owner}-page", "pagerduty_configs": [_pagerduty(owner)]})
+        found.append({"name": f"{owner}-message", "slack_configs": [_slack(contact)]})
+    found.append({"name": ESCALATION, "pagerduty_configs": [_pagerduty(ESCALATION)]})
+    token = {"authorization": {"credentials_file": f"{SECRETS}/{PARTNERS}"}}
+    webhook = {"url": partner_webhook, "send_resolved": False, "http_config": token}
+    found.append({"name": PARTNERS, "webhook_configs": [webhook]})
+    return found
+
+
+def _pagerduty(whom: str) -> dict[str, Any]:
+    return {
+        "routing_key_file": f"{SECRETS}/pagerduty-{whom}",
+        "description": "{{ (index .Alerts 0).Annotations.summary }}",
+        "details": {
+            "what": "{{ range .Alerts }}{{ .Annotations.description }}\n{{ end }}",
+            "runbook": "{{ (index .Alerts 0).Annotations.runbook_url }}",
+            "dashboard": "{{ (index .Alerts 0).Annotations.dashboard_url }}",
+        },
+    }
+
+
+def _slack(contact: str) -> dict[str, Any]:
+    links = "<{{ .Annotations.runbook_url }}|runbook> <{{ .Annotations.dashboard_url }}|dashboard>"
+    return {
+        "api_url_file": f"{SECRETS}/slack",
+        "channel": contact,
+        "send_resolved": True,
+        "title": '{{ if eq .Status "resolved" }}Over: {{ end }}{{ (index .Alerts 0).Annotations.summary }}',
+        "text": f"{{{{ range .Alerts }}}}{{{{ .Annotations.description }}}} {links}\n{{{{ end }}}}",
+    }
+
+
+def _interval(calendar: Calendar) -> dict[str, Any]:
+    start, end = (f"{minutes // 60:02}:{minutes % 60:02}" for minutes in calendar.hours)
+    open_ = {
+        "weekdays": [_DAYS[day] for day in sorted(calendar.days)],
+        "times": [{"start_time": start, "end_time": end}],
+        "location": calendar.zone,
+    }
+    return {"name": calendar.name, "time_intervals": [open_]}

@@ -1,0 +1,47 @@
+"""Prometheus' and Alertmanager's own tools, which judge what is generated."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.alerts.tools import Tool
+from tests.cli.conftest import run
+from tests.collector.conftest import binary
+from tests.conftest import unavailable
+
+__all__ = ["alertmanager_program", "amtool", "binary", "prometheus_program", "promtool", "run"]
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Tool:
+    return _tool("promtool", "prometheus")
+
+
+@pytest.fixture(scope="session")
+def amtool() -> Tool:
+    return _tool("amtool", "prometheus-alertmanager")
+
+
+@pytest.fixture(scope="session")
+def alertmanager_program() -> str:
+    """The command that starts an Alertmanager; Debian's has a longer name."""
+    return _found("prometheus-alertmanager", "alertmanager", package="prometheus-alertmanager")
+
+
+@pytest.fixture(scope="session")
+def prometheus_program() -> str:
+    """The command that starts a Prometheus."""
+    return _found("prometheus", package="prometheus")
+
+
+def _tool(name: str, package: str) -> Tool:
+    return Tool(_found(name, package=package))
+
+
+def _found(*names: str, package: str) -> str:
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        unavailable(f"this test needs {names[0]}: apt-get install {package}")
+    return path

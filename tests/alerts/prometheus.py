@@ -1,0 +1,95 @@
+"""A real Prometheus on loopback that scrapes a ledger every second and knows our rules, without their waits."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import yaml
+
+from examples.order_pipeline.scenarios.broker.node import free_ports
+from tests.alerts.tools import RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+READY_WITHIN = 30.0
+SHOWN_WITHIN = 60.0
+"""Seconds until what is asked for must be there, on a busy machine."""
+
+
+class Prometheus:
+    """A started Prometheus."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        answer = httpx.get(f"{self._url}/api/v1/{path}", params=parameters, trust_env=False, timeout=20)
+        return answer.raise_for_status().json()["data"]
+
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        return list(self.ask("query", query=expr)["result"])
+
+    def shows(self, expr: str) -> list[dict[str, Any]]:
+        """Wait until *expr* has a result, and return it."""
+        deadline = time.monotonic() + SHOWN_WITHIN
+        while not (found := self.query(expr)):
+            assert time.monotonic() < deadline, f"nothing for {expr}: {self.query('up')}"
+            time.sleep(0.2)
+        return found
+
+    def rules(self) -> list[dict[str, Any]]:
+        """Wait until every rule was evaluated, and return them all."""
+        deadline = time.monotonic() + SHOWN_WITHIN
+        while True:
+            found = [rule for group in self.ask("rules")["groups"] for rule in group["rules"]]
+            if found and all(rule["health"] != "unknown" for rule in found):
+                return found
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+@contextmanager
+def prometheus(program: str, folder: Path, targets: dict[str, str], alertmanager: str) -> Iterator[Prometheus]:
+    """Run *program* on *targets*, addresses by job; its alerts go to *alertmanager*, an address."""
+    (port,) = free_ports(1)
+    for file in RULES:
+        (folder / file.name).write_text(re.sub(r"\n +(?:for|keep_firing_for): .+", "", file.read_text()))
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(folder / file.name) for file in RULES],
+        "scrape_configs": [
+            {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()
+        ],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+    }
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    arguments = [f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data"]
+    with (folder / "log").open("wb") as log:
+        command = [program, *arguments, f"--web.listen-address=127.0.0.1:{port}"]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}", process, folder / "log")
+        yield Prometheus(f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    while True:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        try:
+            if httpx.get(f"{url}/-/ready", trust_env=False, timeout=1).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
