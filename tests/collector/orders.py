@@ -22,6 +22,8 @@ TRACES = ("shop", "pricing", "mes")
 """Of each order.  The pricing workers read from a queue of problem_only."""
 TROUBLES = ("error", "error_code", "redelivered", "slow", "late")
 """What goes wrong in every twentieth order: five kinds in turn."""
+WRONG: tuple[Any, ...] = (999, -1, "7", 3.5, True)
+"""Buckets that a sender may have made up."""
 
 
 class Order(NamedTuple):
@@ -97,12 +99,12 @@ class Order(NamedTuple):
         return span
 
     def _attributes(self, trace: str, place: int) -> dict[str, Any]:
-        """Every other order comes from a sender that knows nothing of buckets; roots know no order at all."""
+        """Every other order comes from a sender that knows nothing of buckets, or something wrong; roots know none."""
         found: dict[str, Any] = {"http.request.method": "POST", "url.path": f"/{trace}"}
         if place:
             found["order_id"] = self.id
         if place and self.number % 2:
-            found["order_bucket"] = order_bucket(self.id)
+            found["order_bucket"] = WRONG[self.number % len(WRONG)] if self.number % 3 == 0 else order_bucket(self.id)
         if place == 1:
             queue = {"pricing": "orders:pricing:pricing.requests", "mes": "orders:approved:mes.approved"}
             found["messaging.destination.name"] = queue.get(trace, "uploads")

@@ -208,6 +208,20 @@ def test_a_bad_line_is_kept_aside_with_its_reason_and_costs_no_neighbour(binary:
         assert story["since"] == NOW * SECOND + 1  # to the nanosecond, not to what a float can hold
 
 
+def test_a_line_without_its_end_waits_for_it(binary: Path, tmp_path: Path) -> None:
+    journal, half = tmp_path / "terminal.jsonl", len(line(1)) // 2
+    with running(tmp_path) as ledger, collecting(binary, LINES, tmp_path, OTELCOL_LEDGER=ledger.url):
+        with journal.open("w") as file:
+            file.write(line(0) + "\n" + line(1)[:half])
+        wait_for(lambda: accepted(ledger) == 1, seconds=30)
+        begun = time.monotonic()
+        wait_for(lambda: time.monotonic() > begun + 1)  # twice what a reader waits for the rest, unless told otherwise
+        with journal.open("a") as file:
+            file.write(line(1)[half:] + "\n")
+        wait_for(lambda: accepted(ledger) == 2, seconds=30)
+        assert not (tmp_path / "state/rejected.jsonl").exists() or not rejected(tmp_path)
+
+
 def test_a_system_with_field_names_of_its_own_is_mapped_as_the_readme_says(binary: Path, tmp_path: Path) -> None:
     example = (COLLECTOR / "README.md").read_text().partition("<!-- mapping -->")[2]
     mapping = tmp_path / "mapping.yaml"
