@@ -46,6 +46,7 @@ def kept(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kep
             "OTELCOL_PROBLEM_TRACES": problems.url,
             "OTELCOL_TRACES": ordinary.url,
             "OTELCOL_LEDGER": ledger.url,
+            "OTELCOL_DECISION_WAIT": "4s",  # a busy machine may part the spans of a trace by seconds
         }
         gateways = [stack.enter_context(collecting(binary, GATEWAY, folder / f"gateway{n}", **stores)) for n in (0, 1)]
         balancer = stack.enter_context(
