@@ -40,18 +40,28 @@ class Collector:
     """A started Collector.  url: its OTLP/HTTP endpoint.  grpc: host and port of the other one."""
 
     def __init__(self, binary: Path, configs: tuple[str, ...], folder: Path, environ: dict[str, str]) -> None:
+        self.folder = folder
+        self._command = command(binary, configs)
+        for attempts_left in (2, 1, 0):
+            self._environ = settings(folder) | self._choose_ports() | environ
+            try:
+                self.process = self._started()
+                break
+            except AssertionError:
+                if not attempts_left or "address already in use" not in self.log:  # somebody else took a port
+                    raise
+                (folder / "collector.log").unlink()
+
+    def _choose_ports(self) -> dict[str, str]:
         http, grpc, health, metrics = free_ports(4)
         self.url, self.grpc = f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc}"
-        self.folder = folder
         self._health, self._metrics = f"http://127.0.0.1:{health}/", f"http://127.0.0.1:{metrics}/metrics"
-        own = {
+        return {
             "OTELCOL_HTTP": f"127.0.0.1:{http}",
             "OTELCOL_GRPC": self.grpc,
             "OTELCOL_HEALTH": f"127.0.0.1:{health}",
             "OTELCOL_METRICS_PORT": str(metrics),
         }
-        self._command, self._environ = command(binary, configs), settings(folder) | own | environ
-        self.process = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:
         with (self.folder / "collector.log").open("ab") as log:
