@@ -93,6 +93,12 @@ def rebase(order: Order, plan: Plan, delta: Delta) -> None:
     delta.become(set(), standing(order, plan))
 
 
+def imported(order: Order, results: Sequence[str], now: int) -> None:
+    """Note that the events with these *results* were imported at *now* (unix ns), if any of them is news."""
+    if any(result not in (DUPLICATE, FULL) for result in results):
+        order.imported_at = max(order.imported_at, now)
+
+
 def hold(order: Order, hold: Hold | None, now: int, plan: Plan, delta: Delta) -> None:
     """Put *order* on hold at *now* (unix ns), or with None take it off; it counts at once."""
     before = standing(order, plan)
@@ -128,12 +134,15 @@ def due_at(order: Order, plan: Plan) -> int:
 
 
 def removed_at(order: Order, plan: Plan) -> int:
-    """Return when *order* may go (unix ns): when all its events are too old to come again; NEVER while it is open."""
+    """Return when *order* may go (unix ns), NEVER while it is open.
+
+    All its events are too old to come again then, and what was imported has been there to be seen for as long.
+    """
     status = order.fold.status
     if status is not None and status not in plan.terminal:
         return model.NEVER
     newest = max((event.at for event in order.events), default=0)
-    return min(newest + plan.retention.orders + REMOVED_AFTER, model.NEVER)
+    return min(max(newest, order.imported_at) + plan.retention.orders + REMOVED_AFTER, model.NEVER)
 
 
 def _forget_errors(order: Order, now: int, plan: Plan, delta: Delta) -> None:

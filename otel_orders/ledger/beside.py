@@ -46,7 +46,9 @@ class Beside(NamedTuple):
         """
         for left in range(TRIES, -1, -1):
             try:
-                return self.batch.ingest(reading.received, rejected=reading.rejected, notes=notes)
+                return self.batch.ingest(
+                    reading.received, rejected=reading.rejected, notes=notes, imported_at=time.time_ns()
+                )
             except StoreUnavailableError:
                 if not left:
                     raise

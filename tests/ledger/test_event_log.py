@@ -87,6 +87,16 @@ def test_last_years_events_are_kept_and_count_as_any_others(tmp_path: Path) -> N
     assert totals[names.TIME_IN_STATUS, "INITIATED", "retail", "sum"] == 3 * DAY // 10**6
 
 
+def test_last_year_is_still_there_on_the_first_day_of_the_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(f"case,activity,timestamp\nA-1,INITIATED,{LAST_YEAR}\nA-1,CANCELLED,{LAST_YEAR + DAY}\n")
+    imported(tmp_path, path)
+    with store(tmp_path) as opened:
+        opened.batch.sweep(time.time_ns())
+        opened.batch.sweep(time.time_ns() + 89 * DAY)
+    assert statuses(tmp_path, "A-1") == ["INITIATED", "CANCELLED"]
+
+
 def test_what_was_never_closed_is_stuck_once_timers_are_looked_at(tmp_path: Path) -> None:
     imported(tmp_path, log(tmp_path / "log.csv", 2))
     with store(tmp_path) as opened:

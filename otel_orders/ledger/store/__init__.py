@@ -83,11 +83,13 @@ class Batch:
         rejected: Mapping[str, int] | None = None,
         notes: Mapping[str, str] | None = None,
         now: int | None = None,
+        imported_at: int | None = None,
     ) -> list[str]:
         """Keep *received* and return the result of each, durably, or raise StoreUnavailableError and keep nothing.
 
         rejected: how many events were refused before they came here, by result.  notes: kept in the same transaction.
-        now: when they came, unix ns; None for the present.
+        now: when they came, unix ns; None for the present.  imported_at: when they were imported, unix ns; None where
+        they were not.
         """
         results = [""] * len(received)
         delta, passing = Delta(self._edges), Passing(self._plan, time.time_ns() if now is None else now)
@@ -108,6 +110,8 @@ class Batch:
                 else:
                     was = order.fold.status, order.fold.entered_at
                     taken = apply.take(order, events, self._plan, delta)
+                    if imported_at is not None:
+                        apply.imported(order, taken, imported_at)
                     passing.took(order_id, was, events, taken)
                     row = row_of(order_id, order, before, self._plan)
                     # A due_at too early costs one look at the order; moving it later each time costs an index.
