@@ -135,7 +135,9 @@ def _print_table(report: Report, *, dry_run: bool) -> None:
     coverage = report.coverage
     lines = ["there was no order to compare" if coverage is None else f"coverage: {coverage:.2f} %"]
     if report.removed:
-        lines.append(f"left out, since they ended longer ago than the ledger keeps orders: {report.removed}")
+        lines.append(
+            f"left out, since they ended longer ago than telemetry is kept, or may have been removed: {report.removed}"
+        )
     lines += [f"stuck there in {status}: {count}" for status, count in sorted(report.stuck.items())]
     lines += [f"no status of the lifecycle: {_shown(name)}: {count}" for name, count in sorted(report.unknown.items())]
     lines += [f"bad rows: {count} {reason}" for reason, count in sorted(report.reasons.items())]

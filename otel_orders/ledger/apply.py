@@ -36,9 +36,11 @@ ERASED: Final = "erased"
 """An event of an order that was erased on request."""
 UNREADABLE: Final = "unreadable_order"
 """An event of an order whose row has rotted on its disk."""
+LATE: Final = "late"
+"""An event that is too old: what it belongs to may have been removed."""
 BROKEN: Final = "internal_error"
 """An event that could not be kept for a reason nobody foresaw."""
-REFUSED: Final = frozenset({FULL, UNREADABLE, BROKEN, ERASED})
+REFUSED: Final = frozenset({FULL, UNREADABLE, BROKEN, ERASED, LATE})
 """Results of events that were read, and then not kept."""
 
 REMOVED_AFTER: Final = 3_600_000_000_000
@@ -94,8 +96,8 @@ def rebase(order: Order, plan: Plan, delta: Delta) -> None:
 
 
 def imported(order: Order, results: Sequence[str], now: int) -> None:
-    """Note that the events with these *results* were imported at *now* (unix ns), if any of them is news."""
-    if any(result not in (DUPLICATE, FULL) for result in results):
+    """Note that the events with these *results* were imported at *now* (unix ns, 0 for not), if any of them is news."""
+    if now and any(result not in (DUPLICATE, FULL) for result in results):
         order.imported_at = max(order.imported_at, now)
 
 

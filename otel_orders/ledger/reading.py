@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_orders import names
 from otel_orders.errors import EventError
 from otel_orders.event import MAX_STRING, OWN_FIELDS, bounded
+from otel_orders.ledger.apply import LATE
 from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept, key
 from otel_orders.ledger.model import KEPT, Retention
 from otel_orders.ledger.store import Received, Seen
@@ -33,7 +34,6 @@ FUTURE: Final = 600 * SECOND
 LONGEST_NUMBER: Final = 10**64
 """A number from here on is no id; Python would also refuse to write out the longest ones."""
 
-LATE: Final = "late"
 REJECTED: Final = "rejected"
 
 KINDS: Final = {

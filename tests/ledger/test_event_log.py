@@ -17,12 +17,14 @@ from otel_orders.errors import ConfigurationError, StoreUnavailableError
 from otel_orders.ledger import beside as beside_module
 from otel_orders.ledger import event_log
 from otel_orders.ledger.beside import beside
+from otel_orders.ledger.check import check
 from otel_orders.ledger.event_log import XES_COLUMNS, Columns, Imported, Mapping, import_log
 from otel_orders.ledger.moments import Moments
 from otel_orders.ledger.service import Ledger, open_store
+from otel_orders.ledger.store import Received
 from tests.ledger import audit
 from tests.ledger.senders import ENV
-from tests.ledger.strategies import DAY, LIFECYCLE, PLAN
+from tests.ledger.strategies import DAY, HOUR, LIFECYCLE, PLAN, event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +97,66 @@ def test_last_year_is_still_there_on_the_first_day_of_the_ledger(tmp_path: Path)
         opened.batch.sweep(time.time_ns())
         opened.batch.sweep(time.time_ns() + 89 * DAY)
     assert statuses(tmp_path, "A-1") == ["INITIATED", "CANCELLED"]
+
+
+DONE = ("INITIATED", "FILE_UPLOADED", "CANCELLED")
+
+
+def log_of(path: Path, *ways: tuple[str, int, tuple[str, ...]]) -> Path:
+    """Write a log of orders, each with its beginning (unix ns) and its *way*, a day a step; by time, and so mixed."""
+    rows = sorted((start + place * DAY, order, to) for order, start, way in ways for place, to in enumerate(way))
+    path.write_text("case,activity,timestamp\n" + "".join(f"{order},{to},{at}\n" for at, order, to in rows))
+    return path
+
+
+def reached(opened: Beside) -> dict[str, int]:
+    return {str(series[1]): value for series, value in opened.store.totals().items() if series[0] == names.REACHED}
+
+
+@pytest.mark.parametrize("at_once", [2, 4000])
+def test_a_log_that_grew_counts_only_what_is_new_also_when_its_orders_were_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(event_log, "AT_ONCE", at_once)
+    path = tmp_path / "log.csv"
+    old = [("A-1", LAST_YEAR, DONE), ("A-2", LAST_YEAR + DAY, DONE), ("open", LAST_YEAR, DONE[:2])]
+    imported(tmp_path, log_of(path, *old))
+    with store(tmp_path) as opened:
+        opened.batch.sweep(time.time_ns() + 91 * DAY)
+        assert set(audit.orders(opened.store)) == {"open"}
+        counted = reached(opened)
+    today = time.time_ns() - HOUR
+    for again in (False, True):
+        log_of(path, *old, ("A-1", today, ("INITIATED",)), ("A-3", today + again, ("INITIATED",)))
+        found = imported(tmp_path, path)
+        news = {"duplicate": 1 + 2 + 0, "accepted": 1} if again else {"duplicate": 2, "accepted": 2}
+        assert (found.results, found.reasons) == ({"late": 6} | news, {})
+        counted["INITIATED"] += 0 if again else 2
+        with store(tmp_path) as opened:
+            assert reached(opened) == counted
+            assert check(opened.store, PLAN).right
+
+
+def test_what_telemetry_told_and_was_removed_is_not_counted_by_an_import_that_comes_later(tmp_path: Path) -> None:
+    before, while_it_ran = LAST_YEAR, LAST_YEAR + 100 * DAY
+    with store(tmp_path) as opened:
+        told = [event(to, while_it_ran + place * DAY) for place, to in enumerate(DONE)]
+        opened.batch.ingest([Received("told", one) for one in told])
+        opened.batch.sweep(time.time_ns())
+        counted = reached(opened)
+    path = log_of(
+        tmp_path / "log.csv",
+        ("told", while_it_ran, DONE),
+        ("before", before, DONE),
+        ("after", time.time_ns() - 80 * DAY, DONE),
+        ("never closed", while_it_ran, DONE[:2]),
+    )
+    found = imported(tmp_path, path)
+    assert (found.results, found.reasons) == ({"late": 3, "accepted": 8}, {})
+    with store(tmp_path) as opened:
+        assert reached(opened) == {to: counted[to] + (2 if to == "CANCELLED" else 3) for to in DONE}
+        assert set(audit.orders(opened.store)) == {"before", "after", "never closed"}
+        assert check(opened.store, PLAN).right
 
 
 def test_what_was_never_closed_is_stuck_once_timers_are_looked_at(tmp_path: Path) -> None:

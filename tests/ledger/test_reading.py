@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_orders import names
+from otel_orders.ledger.apply import LATE
 from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept, Order, pack, unpack
 from otel_orders.ledger.model import folded
-from otel_orders.ledger.reading import FUTURE, HORIZON, LATE, REJECTED, Reading
+from otel_orders.ledger.reading import FUTURE, HORIZON, REJECTED, Reading
 from tests.ledger.senders import ENV, SECOND, changed
 from tests.ledger.strategies import LIFECYCLE, PLAN, START
 

@@ -10,10 +10,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from otel_orders import names
-from otel_orders.ledger import apply, model
+from otel_orders.ledger import apply, model, removals
 from otel_orders.ledger.kept import pack, readable
 from otel_orders.ledger.passing import Passing
 from otel_orders.ledger.proofs import Proofs
+from otel_orders.ledger.removals import SENT, Import
 from otel_orders.ledger.store.protocol import (
     Found,
     Message,
@@ -83,21 +84,22 @@ class Batch:
         rejected: Mapping[str, int] | None = None,
         notes: Mapping[str, str] | None = None,
         now: int | None = None,
-        imported_at: int | None = None,
+        imported: Import = SENT,
     ) -> list[str]:
         """Keep *received* and return the result of each, durably, or raise StoreUnavailableError and keep nothing.
 
         rejected: how many events were refused before they came here, by result.  notes: kept in the same transaction.
-        now: when they came, unix ns; None for the present.  imported_at: when they were imported, unix ns; None where
-        they were not.
+        now: when they came, unix ns; None for the present.  imported: what is to be known of them where no sender sent
+        them.
         """
-        results = [""] * len(received)
+        results = [apply.LATE] * len(received)
         delta, passing = Delta(self._edges), Passing(self._plan, time.time_ns() if now is None else now)
         by_order = _by_order(received)
         with self._store.transaction() as tx:
             found = tx.find(list(by_order))
             agree(tx.get(LIFECYCLE), self._plan)
             erased = self._tombstones.among(order_id for order_id in by_order if order_id not in found)
+            _leave_out_late(by_order, found, received, imported)
             created: list[Row] = []
             changed: list[Row] = []
             sooner: list[Row] = []
@@ -110,8 +112,7 @@ class Batch:
                 else:
                     was = order.fold.status, order.fold.entered_at
                     taken = apply.take(order, events, self._plan, delta)
-                    if imported_at is not None:
-                        apply.imported(order, taken, imported_at)
+                    apply.imported(order, taken, imported.at)
                     passing.took(order_id, was, events, taken)
                     row = row_of(order_id, order, before, self._plan)
                     # A due_at too early costs one look at the order; moving it later each time costs an index.
@@ -126,8 +127,6 @@ class Batch:
             tx.add(self._codes.bounded(delta.changes(), tx.put))
             tx.see(seen)
             _note(tx, passing, seen)
-            for order_id, key in erased.items():
-                self._tombstones.renew(key, max(received[place].event.at for place in by_order[order_id]), tx.put)
             for key, value in (notes or {}).items():
                 tx.put(key, value)
         return results
@@ -145,6 +144,7 @@ class Batch:
             agree(tx.get(LIFECYCLE), self._plan)
             rows: list[Row] = []
             gone: list[Found] = []
+            removed: list[Order] = []
             for order_id, before in sorted(due.items()):
                 order = readable(before.state)
                 if order is None or not apply.is_sound(order, self._plan):
@@ -156,11 +156,14 @@ class Batch:
                 if apply.removed_at(order, self._plan) <= now:
                     apply.remove(order, self._plan, delta)
                     gone.append(before)
+                    removed.append(order)
                 else:
                     rows.append(row_of(order_id, order, before, self._plan))
             tx.reschedule(rows)
             tx.delete(gone)
             delta.add((names.REMOVED, "retention"), len(gone))
+            if removed and (span := removals.with_more(tx.get(removals.KEY), removed)):
+                tx.put(removals.KEY, span)
             tx.add(self._codes.bounded(delta.changes(), tx.put))
             self._tidy(tx, now)
             tx.swept(now)
@@ -204,7 +207,6 @@ class Batch:
         tx.forget_instances(now - FORGOTTEN_AFTER)
         for queue in self._plan.lifecycle.queues:
             tx.forget_messages(queue, now - self._plan.retention.orders)
-        self._tombstones.forget(now - self._plan.retention.orders - apply.REMOVED_AFTER, tx.drop)
 
 
 def row_of(order_id: str, order: Order, before: Found | None, plan: model.Plan) -> Row:
@@ -240,6 +242,18 @@ def _by_order(received: Sequence[Received]) -> dict[str, list[int]]:
     for place, (order_id, _) in enumerate(received):
         places.setdefault(order_id, []).append(place)
     return dict(sorted(places.items()))
+
+
+def _leave_out_late(
+    by_order: dict[str, list[int]], found: Mapping[str, Found], received: Sequence[Received], imported: Import
+) -> None:
+    """Take the events out of *by_order* that may have been counted for an order that was removed."""
+    for order_id in imported.ended & by_order.keys():
+        before = found.get(order_id)
+        if before is None or ((order := readable(before.state)) and imported.lacks_removed(order)):
+            by_order[order_id] = [place for place in by_order[order_id] if received[place].event.at > imported.until]
+            if not by_order[order_id]:
+                del by_order[order_id]
 
 
 def _public(result: str) -> str:
