@@ -111,7 +111,7 @@ def _say(imported: Imported, seconds: float) -> None:
     if imported.skipped:
         typer.echo(f"  {imported.skipped:,} left out, as the mapping says")
     for reason, count in sorted(imported.reasons.items()):
-        typer.echo(f"  {count:,} refused: {reason}")
+        typer.echo(f"  {count:,} refused: {sources.reason_and_remedy(reason)}")
     for line, reason in imported.bad:
         typer.echo(f"  line {line}: {reason}")
     if sum(imported.reasons.values()) > event_log.NAMED:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from otel_orders import names
 from otel_orders.ledger import model
 from otel_orders.ledger.chain import MAX_SKEW, chains
-from otel_orders.ledger.kept import CHANGED, FAILED, LATEST, MESSAGE, OBSERVED, Fold, Kept, Order
+from otel_orders.ledger.kept import CHANGED, FAILED, LATEST, MESSAGE, OBSERVED, Fold, Kept, Order, readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,6 +171,12 @@ def is_sound(order: Order, plan: Plan) -> bool:
     """Whether the fold of *order* can be of *plan*, so that it may be worked with: a row that has rotted may not."""
     fold = order.fold
     return 0 <= fold.entered_at < LATEST and all(0 <= clock.place < len(plan.clocks) for clock in fold.clocks)
+
+
+def sound(row: bytes, plan: Plan) -> Order | None:
+    """Return the order that pack() made *row* of, None where it has rotted so that nobody can work with it."""
+    order = readable(row)
+    return order if order is not None and is_sound(order, plan) else None
 
 
 def empty_order() -> Order:

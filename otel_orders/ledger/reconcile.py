@@ -17,7 +17,8 @@ import msgspec
 
 from otel_orders import names
 from otel_orders.errors import ConfigurationError, EventError
-from otel_orders.ledger.kept import CHANGED, OBSERVED, unpack
+from otel_orders.ledger import apply
+from otel_orders.ledger.kept import CHANGED, OBSERVED
 from otel_orders.ledger.reading import FUTURE
 from otel_orders.ledger.words import span_of
 
@@ -85,7 +86,8 @@ class Report:
     counts: orders by verdict.  removed: orders that ended longer ago than the ledger keeps them, or when such did that
     it has removed: it cannot say anything of them.  posted: events that were told to the ledger.  stuck: orders of the
     snapshot, by status, that have waited there for longer than its stuck_after.  unknown: by status that the lifecycle
-    does not have.  bad: the first rows that cannot be used, with line and reason; reasons: all of them.
+    does not have.  bad: the first rows that cannot be used, with line and reason; reasons: all of them.  unreadable:
+    ids of orders whose rows in the ledger have rotted.
     """
 
     def __init__(self) -> None:
@@ -95,6 +97,7 @@ class Report:
         self.unknown: Counter[str] = Counter()
         self.bad: list[tuple[int, str]] = []
         self.reasons: Counter[str] = Counter()
+        self.unreadable: list[str] = []
         self.examples: dict[Verdict, list[Example]] = defaultdict(list)
 
     @property
@@ -201,8 +204,10 @@ class _Comparison:
         for some in self._ledger.store.scan(AT_ONCE):
             sources = self._find([order_id for order_id, _ in some])
             for order_id, state in some:
-                order = unpack(state)
-                if found := sources.get(order_id):
+                order = apply.sound(state, plan)
+                if order is None:
+                    self.report.unreadable.append(order_id)
+                elif found := sources.get(order_id):
                     yield from self._judged(order, found)
                 elif _is_open(order, plan) and order.fold.newest_at <= self._times.taken_at:
                     self.report.note("gone", Example(order_id, order.fold.status, None, order.fold.entered_at))

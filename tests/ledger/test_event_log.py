@@ -24,6 +24,7 @@ from otel_orders.ledger.service import Ledger, open_store
 from otel_orders.ledger.store import Received
 from tests.ledger import audit
 from tests.ledger.senders import ENV
+from tests.ledger.stores import spoil
 from tests.ledger.strategies import DAY, HOUR, LIFECYCLE, PLAN, event
 
 if TYPE_CHECKING:
@@ -247,10 +248,49 @@ def test_bad_rows_cost_only_themselves_and_are_named_by_line(tmp_path: Path) -> 
         (5, "no_order_id"),
         (6, "no_status"),
         (7, "bad_type"),
-        (8, "bad_time"),
+        (8, "no_zone"),
         (9, "future"),
     ]
     assert statuses(tmp_path, "A-1") == ["INITIATED", "FILE_UPLOADED"]
+
+
+@pytest.mark.parametrize("cut", [slice(None, -9), slice(20, None), None], ids=["cut off", "no gzip", "flipped"])
+@pytest.mark.parametrize("kind", ["csv", "xes"])
+def test_a_damaged_gzip_file_is_said_to_be_one_and_nothing_of_it_is_imported(
+    tmp_path: Path, cut: slice | None, kind: str
+) -> None:
+    path = tmp_path / f"log.{kind}.gz"
+    packed = bytearray(gzip.compress(log(tmp_path / "log.csv", 300).read_bytes()))
+    if cut is None:
+        packed[len(packed) // 2] ^= 0xFF
+    path.write_bytes(packed if cut is None else packed[cut])
+    with pytest.raises(ConfigurationError, match=r"log\.(csv|xes)\.gz: (it ends too early|no \.gz, or a damaged one)"):
+        imported(tmp_path, path)
+    with store(tmp_path) as opened:
+        assert audit.orders(opened.store) == {}
+
+
+@pytest.mark.parametrize("at", ["1969-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", "1900-01-01T00:00:00-05:00"])
+def test_a_time_before_1970_is_refused_and_no_row_is_made_that_cannot_be_read(tmp_path: Path, at: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(f"case,activity,timestamp\nA-1,INITIATED,{at}\nA-2,INITIATED,1970-01-01T00:00:01Z\n")
+    found = imported(tmp_path, path)
+    assert (found.results, found.bad) == ({"accepted": 1}, [(2, "bad_time")])
+    with store(tmp_path) as opened:
+        assert set(audit.orders(opened.store)) == {"A-2"}
+        assert check(opened.store, PLAN).right
+
+
+def test_a_rotten_row_costs_only_its_own_events(tmp_path: Path) -> None:
+    imported(tmp_path, log(tmp_path / "log.csv", 3, steps=2))
+    with store(tmp_path) as opened:
+        spoil(opened.store, "A-0", b"\xff")
+        spoil(opened.store, "A-1")
+    for steps in (3, 4):
+        found = imported(tmp_path, log(tmp_path / "log.csv", 3, steps=steps))
+        assert found.results == {"unreadable_order": 2 * steps, "duplicate": steps - 1, "accepted": 1}
+        with store(tmp_path) as opened:
+            assert opened.store.totals()[names.UNREADABLE,] == 2  # once each
 
 
 def test_names_are_mapped_columns_are_chosen_and_times_have_their_zone(tmp_path: Path) -> None:

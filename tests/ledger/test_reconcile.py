@@ -20,6 +20,7 @@ from otel_orders.ledger.store import Batch, Received
 from otel_orders.ledger.tables import Row
 from tests.ledger import audit
 from tests.ledger.senders import ENV
+from tests.ledger.stores import spoil
 from tests.ledger.strategies import DAY, HOUR, LIFECYCLE, PLAN, event
 
 if TYPE_CHECKING:
@@ -188,6 +189,20 @@ def test_what_ended_longer_ago_than_orders_are_kept_says_nothing_and_is_not_told
     report = compared(ledger, *rows, row("A-3", "CANCELLED", NOW - 80 * DAY))
     assert (report.counts, report.removed, report.posted) == ({"agree": 1, "silent": 1}, 1, 1)
     assert set(audit.orders(ledger.store)) == {"A-2", "A-3"}
+
+
+def test_a_row_of_the_ledger_that_cannot_be_read_is_named_and_costs_only_itself(ledger: Beside) -> None:
+    for order_id in ("A-1", "A-2", "A-3"):
+        told(ledger, order_id, "INITIATED")
+    spoil(ledger.store, "A-2", b"\xff")
+    report = compared(ledger, *(row(order_id, "INITIATED", NOW - HOUR) for order_id in ("A-1", "A-2", "A-3")))
+    assert (report.counts, report.unreadable, report.posted) == ({"agree": 2}, ["A-2"], 0)
+
+
+def test_a_time_before_1970_is_refused(ledger: Beside) -> None:
+    report = compared(ledger, row("A-1", "INITIATED", "1969-12-31T00:00:00Z"))
+    assert (report.bad, report.counts) == ([(2, "bad_time")], {})
+    assert audit.orders(ledger.store) == {}
 
 
 def test_each_night_the_same_ended_orders_count_once_and_leave_the_coverage_alone(ledger: Beside) -> None:

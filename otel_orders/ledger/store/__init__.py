@@ -105,10 +105,11 @@ class Batch:
             sooner: list[Row] = []
             for order_id, places in by_order.items():
                 before = found.get(order_id)
-                order = readable(before.state) if before else apply.empty_order()
+                order = apply.sound(before.state, self._plan) if before else apply.empty_order()
                 events = [received[place].event for place in places]
                 if order is None or order_id in erased:
                     taken = [apply.UNREADABLE if order is None else apply.ERASED] * len(events)
+                    sooner += _counted_as_rotten(order_id, before if order is None else None, delta)
                 else:
                     was = order.fold.status, order.fold.entered_at
                     taken = apply.take(order, events, self._plan, delta)
@@ -146,11 +147,9 @@ class Batch:
             gone: list[Found] = []
             removed: list[Order] = []
             for order_id, before in sorted(due.items()):
-                order = readable(before.state)
-                if order is None or not apply.is_sound(order, self._plan):
-                    # It must not be looked at again and again; the check names it.
-                    rows.append(Row(order_id, before.place, None, None, model.NEVER, before.state))
-                    delta.add((names.UNREADABLE,), 1)
+                order = apply.sound(before.state, self._plan)
+                if order is None:
+                    rows += _counted_as_rotten(order_id, before, delta)
                     continue
                 apply.sweep(order, now, self._plan, delta)
                 if apply.removed_at(order, self._plan) <= now:
@@ -189,6 +188,7 @@ class Batch:
                 for order_id, before in tx.find(some).items():
                     order = readable(before.state)
                     if order is None:
+                        rows += _counted_as_rotten(order_id, before, delta)
                         continue
                     apply.rebase(order, self._plan, delta)
                     proofs.add(order)
@@ -221,6 +221,14 @@ def row_of(order_id: str, order: Order, before: Found | None, plan: model.Plan) 
         apply.due_at(order, plan),
         pack(order),
     )
+
+
+def _counted_as_rotten(order_id: str, before: Found | None, delta: Delta) -> list[Row]:
+    """Return the row that a rotten one becomes, which nobody looks at again (the check names it), and count it once."""
+    if before is None or before.due_at == model.NEVER_AGAIN:
+        return []
+    delta.add((names.UNREADABLE,), 1)
+    return [Row(order_id, before.place, None, None, model.NEVER_AGAIN, before.state)]
 
 
 def _note(tx: Transaction, passing: Passing, seen: Iterable[Seen]) -> None:
