@@ -18,7 +18,7 @@ from otel_orders.ledger.event_log import XES_COLUMNS, Columns, Imported, Mapping
 from otel_orders.lifecycle import load_lifecycle
 
 SOME_REFUSED = 1
-OF_RESULT = {LATE: ": of orders that ended when such did that were removed for their age; they may have been counted"}
+OF_RESULT = {LATE: ": from a time of which orders were removed for their age; they may have been counted"}
 SAY_EVERY = 1.0
 """Seconds between two lines of progress."""
 

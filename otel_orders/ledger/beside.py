@@ -42,7 +42,7 @@ class Beside(NamedTuple):
         return Reading(self.plan.lifecycle, self.env, time.time_ns(), Retention(NEVER, NEVER))
 
     def removals(self) -> Removals | None:
-        """Return between when the orders ended that were removed, or are in the next hour; None where none was."""
+        """Return between when orders lived that were removed, or are in the next hour; None where none was."""
         known = Removals.of(self.store.get(REMOVED))
         return known and known._replace(last=max(known.last, time.time_ns() - self.plan.retention.orders))
 

@@ -1,4 +1,4 @@
-"""Find the orders of an event log that ended when such did that were removed: they may be among them.
+"""Find the orders of an event log that may be among those that were removed: they overlap in time, and do not go on.
 
 What the log says of them is laid aside in a temporary file, so that a log of any size takes little memory.
 """
@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
     from otel_orders.ledger.removals import Removals
 
-_TABLE: Final = "CREATE TABLE newest (order_id BLOB PRIMARY KEY, at INTEGER, ended INTEGER) WITHOUT ROWID"
+_TABLES: Final = """
+CREATE TABLE newest (order_id BLOB PRIMARY KEY, at INTEGER, ended INTEGER) WITHOUT ROWID;
+CREATE TABLE goes_on (order_id BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
 _NEWER: Final = (
     "INSERT INTO newest VALUES (?, ?, ?) ON CONFLICT (order_id) DO UPDATE SET at = excluded.at, ended = excluded.ended"
     " WHERE excluded.at >= at"
+)
+_FOUND: Final = (
+    "SELECT 1 FROM newest WHERE order_id = ? AND (ended OR NOT EXISTS"
+    " (SELECT 1 FROM goes_on WHERE goes_on.order_id = newest.order_id))"
 )
 
 
@@ -33,7 +40,7 @@ class Endings:
         self._removals = removals or NOTHING
         self._terminal = terminal
         self._aside = sqlite3.connect("")  # a file of its own, gone with the connection
-        self._aside.execute(_TABLE)
+        self._aside.executescript(_TABLES)
 
     @property
     def wanted(self) -> bool:
@@ -42,17 +49,19 @@ class Endings:
 
     def read(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Read all *records* of the log, flat, in any order."""
-        rows = (
-            (_key(record[names.ORDER_ID]), record[names.OCCURRED_AT], record[names.TO_STATUS] in self._terminal)
-            for record in records
-            if self._removals.cover(record[names.OCCURRED_AT])
-        )
-        self._aside.executemany(_NEWER, rows)
+        for record in records:
+            order_id, at = _key(record[names.ORDER_ID]), record[names.OCCURRED_AT]
+            if self._removals.cover(at):
+                self._aside.execute(_NEWER, (order_id, at, record[names.TO_STATUS] in self._terminal))
+            elif at > self._removals.last:
+                self._aside.execute("INSERT OR IGNORE INTO goes_on VALUES (?)", (order_id,))
 
     def among(self, order_ids: Iterable[str]) -> tuple[frozenset[str], int]:
-        """Return those of *order_ids* that ended when such did that were removed, and when the last did (unix ns)."""
-        found = "SELECT 1 FROM newest WHERE order_id = ? AND ended"
-        ended = frozenset(one for one in set(order_ids) if self._aside.execute(found, (_key(one),)).fetchone())
+        """Return those of *order_ids* that may have been removed, and up to when (unix ns).
+
+        A log may tell a part of a life only, so one without an end counts, too, unless it goes on later.
+        """
+        ended = frozenset(one for one in set(order_ids) if self._aside.execute(_FOUND, (_key(one),)).fetchone())
         return ended, self._removals.last
 
     def close(self) -> None:

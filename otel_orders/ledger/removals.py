@@ -1,6 +1,6 @@
 """What is remembered of orders that were removed for their age, so that an import does not count them again.
 
-Pure: knows no rows, and of the orders themselves only between when they ended.
+Pure: knows no rows, and of the orders themselves only between when they were heard of.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ KEY: Final = "removed"
 
 
 class Removals(NamedTuple):
-    """Between when the orders ended that were removed: the first of them and the last, unix ns.
+    """Between when something happened to orders that were removed: first and last, unix ns.
 
-    One that ended then, and that the store does not have, may have been counted; any other one was not.
+    What happened then to an order that the store does not have may have been counted; nothing else was.
     """
 
     first: int
@@ -34,9 +34,9 @@ class Removals(NamedTuple):
         """Return it as a store keeps it."""
         return f"{self.first},{self.last}"
 
-    def cover(self, ended_at: int) -> bool:
-        """Whether one of them may have ended at *ended_at* (unix ns)."""
-        return self.first <= ended_at <= self.last
+    def cover(self, at: int) -> bool:
+        """Whether something may have happened to one of them at *at* (unix ns)."""
+        return self.first <= at <= self.last
 
 
 NOTHING: Final = Removals(0, -1)
@@ -47,8 +47,8 @@ def with_more(known: str | None, gone: Iterable[Order]) -> str | None:
     ended = [order for order in gone if order.fold.status is not None]
     if not ended:
         return known
-    first = min(order.fold.entered_at for order in ended)
-    last = max(event.at for order in ended for event in order.events)
+    times = [event.at for order in ended for event in order.events]
+    first, last = min(times), max(times)
     before = Removals.of(known) or Removals(first, last)
     return Removals(min(first, before.first), max(last, before.last)).text()
 
@@ -56,8 +56,8 @@ def with_more(known: str | None, gone: Iterable[Order]) -> str | None:
 class Import(NamedTuple):
     """What is to be known of events that no sender sent.
 
-    at: when they are imported, unix ns.  ended: orders that, as their source has it, ended when such did that were
-    removed.  until: when the last of these ended, unix ns.
+    at: when they are imported, unix ns.  ended: orders that may be among those that were removed, as their
+    source has them.  until: when the last thing happened to these, unix ns.
     """
 
     at: int

@@ -150,13 +150,15 @@ def test_what_telemetry_told_and_was_removed_is_not_counted_by_an_import_that_co
         ("told", while_it_ran, DONE),
         ("before", before, DONE),
         ("after", time.time_ns() - 80 * DAY, DONE),
-        ("never closed", while_it_ran, DONE[:2]),
+        ("a part of its life", while_it_ran, DONE[:2]),
+        ("slow", while_it_ran, DONE[:2]),
+        ("slow", time.time_ns() - 80 * DAY, DONE[2:]),
     )
     found = imported(tmp_path, path)
-    assert (found.results, found.reasons) == ({"late": 3, "accepted": 8}, {})
+    assert (found.results, found.reasons) == ({"late": 5, "accepted": 9}, {})
     with store(tmp_path) as opened:
-        assert reached(opened) == {to: counted[to] + (2 if to == "CANCELLED" else 3) for to in DONE}
-        assert set(audit.orders(opened.store)) == {"before", "after", "never closed"}
+        assert reached(opened) == {to: counted[to] + 3 for to in DONE}
+        assert set(audit.orders(opened.store)) == {"before", "after", "slow"}
         assert check(opened.store, PLAN).right
 
 

@@ -99,7 +99,7 @@ class Batch:
             found = tx.find(list(by_order))
             agree(tx.get(LIFECYCLE), self._plan)
             erased = self._tombstones.among(order_id for order_id in by_order if order_id not in found)
-            _leave_out_late(by_order, found, received, imported)
+            _leave_out_late(by_order, found, received, imported._replace(ended=imported.ended - erased.keys()))
             created: list[Row] = []
             changed: list[Row] = []
             sooner: list[Row] = []
