@@ -9,6 +9,7 @@
     ├── RefusedError                events that the receiver got and did not keep; counted, never raised
     └── StoreError                  the ledger's store
         ├── StoreVersionError       a newer version of otel_orders wrote it
+        ├── UnreadableOrderError    one order's row has rotted on its disk
         ├── StoreLifecycleError     its orders are folded under another lifecycle than this ledger's
         └── StoreUnavailableError   it does not answer, or its disk is full; the sender should try again
             └── StoreConflictError  another replica came first: the same again will do
@@ -80,6 +81,16 @@ class StoreError(OtelOrdersError):
 
 class StoreVersionError(StoreError):
     """The store was written by a newer otel_orders."""
+
+
+class UnreadableOrderError(StoreError):
+    """The row of one order has rotted on its disk, so that nobody can read it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this order's row cannot be read; erase the order, or restore a backup; `otel-orders ledger check` names"
+            " all such orders"
+        )
 
 
 class StoreUnavailableError(StoreError):

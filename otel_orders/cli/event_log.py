@@ -12,11 +12,13 @@ import typer
 from otel_orders.cli import sources
 from otel_orders.errors import ConfigurationError
 from otel_orders.ledger import event_log
+from otel_orders.ledger.apply import LATE
 from otel_orders.ledger.beside import beside
 from otel_orders.ledger.event_log import XES_COLUMNS, Columns, Imported, Mapping, import_log
 from otel_orders.lifecycle import load_lifecycle
 
 SOME_REFUSED = 1
+OF_RESULT = {LATE: ": from a time of which orders were removed for their age; they may have been counted"}
 SAY_EVERY = 1.0
 """Seconds between two lines of progress."""
 
@@ -47,7 +49,8 @@ def import_command(  # noqa: PLR0917 - typer calls it by name
 ) -> None:
     """Import an event log: however old, each event once, and going on where an interrupted import stopped.
 
-    Orders that were never closed then are stuck now. Ends with status 1 where events were refused.
+    Of orders that were removed since, or may have been, nothing counts again: that is late. Orders that were never
+    closed then are stuck now. Ends with status 1 where events were refused.
     """
     read = load_lifecycle(lifecycle)
     main = _main_columns(log, case, activity, timestamp)
@@ -104,11 +107,11 @@ def _say(imported: Imported, seconds: float) -> None:
         typer.echo(f"an earlier import had stopped after {imported.before:,} events; this one went on there")
     typer.echo(f"{came:,} events read in {seconds:.1f} s ({came / max(0.001, seconds):,.0f}/s)")
     for result, count in sorted(imported.results.items()):
-        typer.echo(f"  {count:,} {result}")
+        typer.echo(f"  {count:,} {result}{OF_RESULT.get(result, '')}")
     if imported.skipped:
         typer.echo(f"  {imported.skipped:,} left out, as the mapping says")
     for reason, count in sorted(imported.reasons.items()):
-        typer.echo(f"  {count:,} refused: {reason}")
+        typer.echo(f"  {count:,} refused: {sources.reason_and_remedy(reason)}")
     for line, reason in imported.bad:
         typer.echo(f"  line {line}: {reason}")
     if sum(imported.reasons.values()) > event_log.NAMED:

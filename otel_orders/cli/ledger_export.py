@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from otel_orders.ledger.export import Row
 
+SOME_MISSING = 1
 ROWS_AT_ONCE = 5_000
 """Rows of one group in a Parquet file: what is held in memory."""
 
@@ -36,15 +37,17 @@ def export(
 ) -> None:
     """Write all events, or all stays in statuses, into a file: row by row, while the ledger runs.
 
-    Events as jsonl can be sent to a ledger again. CSV marks text that a spreadsheet would calculate with a quote; jsonl
-    and Parquet are exact. Parquet needs the extra 'parquet'.
+    The file has its name once it is complete. Ends with status 1 where orders are not in it, since their rows cannot be
+    read; it names them. Events as jsonl can be sent to a ledger again. CSV marks text that a spreadsheet would
+    calculate with a quote; jsonl and Parquet are exact. Parquet needs the extra 'parquet'.
     """
+    rotten: list[str] = []
     with existing(store) as opened:
         plan = plan_of(opened, lifecycle)
         if what == "visits":
-            columns, rows = exported.VISITS, exported.stays(opened, plan)
+            columns, rows = exported.VISITS, exported.stays(opened, plan, rotten)
         else:
-            columns, rows = exported.EVENTS, exported.events(opened, opened.get(ENV) or "dev")
+            columns, rows = exported.EVENTS, exported.events(opened, opened.get(ENV) or "dev", rotten)
             rows = rows if form == "jsonl" else map(exported.flat, rows)
         written = count()
         rows = (row for row, _ in zip(rows, written, strict=False))
@@ -54,15 +57,40 @@ def export(
             with _opened(out) as file:
                 _csv(file, columns, rows) if form == "csv" else _jsonl(file, rows)
     typer.echo(f"{out}: {next(written)} {what}", err=True)
+    if rotten:
+        typer.echo(
+            f"{len(rotten)} orders are not in it, since their rows cannot be read: {', '.join(rotten)}", err=True
+        )
+        raise typer.Exit(SOME_MISSING)
+
+
+@contextmanager
+def _whole(out: str) -> Iterator[Path]:
+    """Give the path to write inside the block, whose normal end makes it the file *out*: no part looks whole.
+
+    What is no file, such as a pipe, is written itself.
+    """
+    target = Path(out).resolve()
+    is_other = target.exists() and not target.is_file()
+    unfinished = target if is_other else target.with_name(f"{target.name}.part")
+    try:
+        yield unfinished
+        if not is_other:
+            unfinished.replace(target)
+    except OSError as error:
+        raise ConfigurationError(f"{out}: {error.strerror or error}") from None
+    finally:
+        if not is_other:
+            unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
 def _opened(out: str) -> Iterator[TextIO]:
-    with ExitStack() as stack:
-        try:
-            yield sys.stdout if out == "-" else stack.enter_context(Path(out).open("w", encoding="utf-8", newline=""))
-        except OSError as error:
-            raise ConfigurationError(f"{out}: {error.strerror}") from None
+    if out == "-":
+        yield sys.stdout
+        return
+    with _whole(out) as path, path.open("w", encoding="utf-8", newline="") as file:
+        yield file
 
 
 def _csv(file: TextIO, columns: Iterable[str], rows: Iterable[Row]) -> None:
@@ -86,9 +114,6 @@ def _parquet(out: str, columns: Mapping[str, type], rows: Iterable[Row]) -> None
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
     waiting = iter(rows)
-    try:
-        with parquet.ParquetWriter(out, schema) as writer:
-            while group := list(islice(waiting, ROWS_AT_ONCE)):
-                writer.write_table(pa.Table.from_pylist(group, schema=schema))
-    except OSError as error:
-        raise ConfigurationError(f"{out}: {error.strerror or error}") from None
+    with _whole(out) as path, parquet.ParquetWriter(path, schema) as writer:
+        while group := list(islice(waiting, ROWS_AT_ONCE)):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))

@@ -60,8 +60,8 @@ def reconcile_command(  # noqa: PLR0917 - typer calls it by name
 ) -> None:
     """Compare a snapshot of the orders (id, status, entered_at) with the ledger, and tell it what differs.
 
-    Ends with status 0 where the coverage is reached and every row was read, 1 where not, and 2 where nothing could be
-    compared.
+    Ends with status 0 where the coverage is reached and every row was read, in the ledger too, 1 where not, and 2 where
+    nothing could be compared.
     """
     read = load_lifecycle(lifecycle)
     _check_store(store)
@@ -73,7 +73,7 @@ def reconcile_command(  # noqa: PLR0917 - typer calls it by name
         report = reconcile(rows, columns, ledger, Times(taken, time.time_ns()), dry_run=dry_run)
     (_print_json if as_json else _print_table)(report, dry_run=dry_run)
     coverage = report.coverage
-    if report.reasons or coverage is None or coverage < min_coverage:
+    if report.reasons or report.unreadable or coverage is None or coverage < min_coverage:
         raise typer.Exit(DIFFERS)
 
 
@@ -114,6 +114,7 @@ def _print_json(report: Report, *, dry_run: bool) -> None:
         "coverage_percent": report.coverage,
         "orders": {verdict: report.counts[verdict] for verdict in MEANINGS},  # type: ignore[index]
         "removed": report.removed,
+        "unreadable": report.unreadable,
         "stuck": report.stuck,
         "unknown_statuses": report.unknown,
         "observed_events": report.posted,
@@ -135,10 +136,15 @@ def _print_table(report: Report, *, dry_run: bool) -> None:
     coverage = report.coverage
     lines = ["there was no order to compare" if coverage is None else f"coverage: {coverage:.2f} %"]
     if report.removed:
-        lines.append(f"left out, since they ended longer ago than the ledger keeps orders: {report.removed}")
+        lines.append(
+            f"left out, since they ended longer ago than telemetry is kept, or may have been removed: {report.removed}"
+        )
+    lines += [f"its row in the ledger cannot be read: {_shown(order_id)}" for order_id in report.unreadable]
     lines += [f"stuck there in {status}: {count}" for status, count in sorted(report.stuck.items())]
     lines += [f"no status of the lifecycle: {_shown(name)}: {count}" for name, count in sorted(report.unknown.items())]
-    lines += [f"bad rows: {count} {reason}" for reason, count in sorted(report.reasons.items())]
+    lines += [
+        f"bad rows: {count} {sources.reason_and_remedy(reason)}" for reason, count in sorted(report.reasons.items())
+    ]
     lines += [f"  line {line}: {reason}" for line, reason in report.bad]
     lines.append(f"{report.posted} events {'would be' if dry_run else 'were'} told to the ledger")
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

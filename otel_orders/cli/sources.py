@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from otel_orders.errors import ConfigurationError
-from otel_orders.ledger.moments import Moments, zone
+from otel_orders.ledger.moments import NO_ZONE, Moments, zone
 
 Store = Annotated[str, typer.Option(metavar="URL", help="The ledger's store; the ledger may go on running.")]
 LifecycleFile = Annotated[str, typer.Option("--lifecycle", metavar="FILE", help="The lifecycle file.")]
@@ -28,6 +28,14 @@ MapFile = Annotated[
         "--map", metavar="FILE", help="YAML: `statuses:` with their names there and here, ~ to leave one out."
     ),
 ]
+
+
+REMEDIES = {NO_ZONE: ": times without an offset from UTC; say where they are of with --zone, such as Europe/Berlin"}
+
+
+def reason_and_remedy(reason: str) -> str:
+    """Return why rows are refused, and what to do where an option helps."""
+    return reason + REMEDIES.get(reason, "")
 
 
 class StatusNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from otel_orders import names
 from otel_orders.ledger import model
 from otel_orders.ledger.chain import MAX_SKEW, chains
-from otel_orders.ledger.kept import CHANGED, FAILED, LATEST, MESSAGE, OBSERVED, Fold, Kept, Order
+from otel_orders.ledger.kept import CHANGED, FAILED, LATEST, MESSAGE, OBSERVED, Fold, Kept, Order, readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,9 +36,11 @@ ERASED: Final = "erased"
 """An event of an order that was erased on request."""
 UNREADABLE: Final = "unreadable_order"
 """An event of an order whose row has rotted on its disk."""
+LATE: Final = "late"
+"""An event that is too old: what it belongs to may have been removed."""
 BROKEN: Final = "internal_error"
 """An event that could not be kept for a reason nobody foresaw."""
-REFUSED: Final = frozenset({FULL, UNREADABLE, BROKEN, ERASED})
+REFUSED: Final = frozenset({FULL, UNREADABLE, BROKEN, ERASED, LATE})
 """Results of events that were read, and then not kept."""
 
 REMOVED_AFTER: Final = 3_600_000_000_000
@@ -93,6 +95,12 @@ def rebase(order: Order, plan: Plan, delta: Delta) -> None:
     delta.become(set(), standing(order, plan))
 
 
+def imported(order: Order, results: Sequence[str], now: int) -> None:
+    """Note that the events with these *results* were imported at *now* (unix ns, 0 for not), if any of them is news."""
+    if now and any(result not in (DUPLICATE, FULL) for result in results):
+        order.imported_at = max(order.imported_at, now)
+
+
 def hold(order: Order, hold: Hold | None, now: int, plan: Plan, delta: Delta) -> None:
     """Put *order* on hold at *now* (unix ns), or with None take it off; it counts at once."""
     before = standing(order, plan)
@@ -128,12 +136,15 @@ def due_at(order: Order, plan: Plan) -> int:
 
 
 def removed_at(order: Order, plan: Plan) -> int:
-    """Return when *order* may go (unix ns): when all its events are too old to come again; NEVER while it is open."""
+    """Return when *order* may go (unix ns), NEVER while it is open.
+
+    All its events are too old to come again then, and what was imported has been there to be seen for as long.
+    """
     status = order.fold.status
     if status is not None and status not in plan.terminal:
         return model.NEVER
     newest = max((event.at for event in order.events), default=0)
-    return min(newest + plan.retention.orders + REMOVED_AFTER, model.NEVER)
+    return min(max(newest, order.imported_at) + plan.retention.orders + REMOVED_AFTER, model.NEVER)
 
 
 def _forget_errors(order: Order, now: int, plan: Plan, delta: Delta) -> None:
@@ -160,6 +171,12 @@ def is_sound(order: Order, plan: Plan) -> bool:
     """Whether the fold of *order* can be of *plan*, so that it may be worked with: a row that has rotted may not."""
     fold = order.fold
     return 0 <= fold.entered_at < LATEST and all(0 <= clock.place < len(plan.clocks) for clock in fold.clocks)
+
+
+def sound(row: bytes, plan: Plan) -> Order | None:
+    """Return the order that pack() made *row* of, None where it has rotted so that nobody can work with it."""
+    order = readable(row)
+    return order if order is not None and is_sound(order, plan) else None
 
 
 def empty_order() -> Order:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_orders.errors import ConfigurationError, StoreUnavailableError
 from otel_orders.ledger.model import NEVER, Plan, Retention
 from otel_orders.ledger.reading import Reading
+from otel_orders.ledger.removals import KEY as REMOVED
+from otel_orders.ledger.removals import Import, Removals
 from otel_orders.ledger.service import ENV, open_store
 from otel_orders.ledger.store import LIFECYCLE, RETENTION, Batch
 
@@ -39,14 +41,27 @@ class Beside(NamedTuple):
         """Return what events are read into, however old they are."""
         return Reading(self.plan.lifecycle, self.env, time.time_ns(), Retention(NEVER, NEVER))
 
-    def keep(self, reading: Reading, notes: Mapping[str, str] | None = None) -> list[str]:
+    def removals(self) -> Removals | None:
+        """Return between when orders lived that were removed, or are in the next hour; None where none was."""
+        known = Removals.of(self.store.get(REMOVED))
+        return known and known._replace(last=max(known.last, time.time_ns() - self.plan.retention.orders))
+
+    def keep(
+        self,
+        reading: Reading,
+        notes: Mapping[str, str] | None = None,
+        ended: frozenset[str] = frozenset(),
+        until: int = 0,
+    ) -> list[str]:
         """Keep *reading*, and *notes* with it; return the result of each event.
 
-        It is no sign of life of the services that it names.  Raises StoreUnavailableError after TRIES.
+        It is no sign of life of the services that it names.  ended, until: as an Import has them.  Raises
+        StoreUnavailableError after TRIES.
         """
+        imported = Import(time.time_ns(), ended, until)
         for left in range(TRIES, -1, -1):
             try:
-                return self.batch.ingest(reading.received, rejected=reading.rejected, notes=notes)
+                return self.batch.ingest(reading.received, rejected=reading.rejected, notes=notes, imported=imported)
             except StoreUnavailableError:
                 if not left:
                     raise

@@ -2,14 +2,15 @@
 
 They count as any event does, however old they are: totals are those of all orders that the ledger knows.  An event's
 id follows from its content, so what is imported twice counts once; and how far a log was imported is kept in the
-transaction that keeps its events, so an import that was interrupted goes on, and one that is done is not done again,
-also when its orders have been pruned since.
+transaction that keeps its events, so an import that was interrupted goes on, and one that is done is not done again.
+What a longer log says of orders that were removed since is late: it was counted.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from contextlib import ExitStack, closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ import msgspec
 from otel_orders import names
 from otel_orders.errors import EventError
 from otel_orders.ledger import tables, xes
+from otel_orders.ledger.endings import Endings
 from otel_orders.ledger.moments import Moments  # noqa: TC001 - msgspec reads it
 
 if TYPE_CHECKING:
@@ -142,17 +144,33 @@ def import_log(
     imported.done_before = progress.done
     if progress.done:
         return imported
-    with tables.opened(path, watch) as file:
-        entries = _entries(file, path, mapping.columns, delimiter)
-        rest = islice(entries, progress.read, None)
+    with ExitStack() as stack:
+        endings = stack.enter_context(closing(Endings(ledger.removals(), ledger.plan.terminal)))
+        if endings.wanted:
+            with tables.opened(path) as file:
+                endings.read(_records(_entries(file, path, mapping.columns, delimiter), mapping))
+        file = stack.enter_context(tables.opened(path, watch))
+        rest = islice(_entries(file, path, mapping.columns, delimiter), progress.read, None)
         while some := list(islice(rest, AT_ONCE)):
-            _keep(some, mapping, ledger, imported, key)
+            _keep(some, mapping, ledger, imported, key=key, endings=endings)
             on_batch(imported)
     ledger.keep(ledger.new_reading(), {key: _encoded(Progress(imported.read, done=True))})
     return imported
 
 
-def _keep(some: list[Entry], mapping: Mapping, ledger: Beside, imported: Imported, key: str) -> None:
+def _records(entries: Iterator[Entry], mapping: Mapping) -> Iterator[dict[str, Any]]:
+    for _, values, trace in entries:
+        try:
+            record = None if values is None else mapping.record(values, trace)
+        except EventError:
+            continue  # it is named when it is to be kept
+        if record is not None:
+            yield record
+
+
+def _keep(
+    some: list[Entry], mapping: Mapping, ledger: Beside, imported: Imported, *, key: str, endings: Endings
+) -> None:
     reading = ledger.new_reading()
     for line, values, trace in some:
         try:
@@ -171,7 +189,9 @@ def _keep(some: list[Entry], mapping: Mapping, ledger: Beside, imported: Importe
         for reason in reading.reasons - before:
             imported.refuse(line, reason)
     imported.read += len(some)
-    imported.results.update(ledger.keep(reading, {key: _encoded(Progress(imported.read))}))
+    notes = {key: _encoded(Progress(imported.read))}
+    ended = endings.among(one.order_id for one in reading.received)
+    imported.results.update(ledger.keep(reading, notes, *ended))
 
 
 def _entries(file: BinaryIO, path: Path, columns: Columns, delimiter: str | None) -> Iterator[Entry]:

@@ -40,9 +40,12 @@ VISITS: Final = {
 Row = dict[str, Any]
 
 
-def events(store: Store, env: str) -> Iterator[Row]:
-    """Yield all events of *store* as records that a ledger of *env* takes, by order; rotten orders are left out."""
-    for order_id, order in _orders(store):
+def events(store: Store, env: str, rotten: list[str]) -> Iterator[Row]:
+    """Yield all events of *store* as records that a ledger of *env* takes, by order.
+
+    rotten: gets the ids of the orders whose rows cannot be read.
+    """
+    for order_id, order in _orders(store, rotten):
         for event in order.events:
             yield {names.ORDER_ID: order_id, names.ENV: env} | told_event(event)
 
@@ -56,9 +59,9 @@ def flat(record: Row) -> Row:
     }
 
 
-def stays(store: Store, plan: Plan) -> Iterator[Row]:
-    """Yield all visits of *store*, by order, oldest first."""
-    for order_id, order in _orders(store):
+def stays(store: Store, plan: Plan, rotten: list[str]) -> Iterator[Row]:
+    """Yield all visits of *store*, by order, oldest first.  rotten: as for events()."""
+    for order_id, order in _orders(store, rotten):
         for visit in visits(order, plan):
             left_at = visit.left_at
             yield {
@@ -72,8 +75,10 @@ def stays(store: Store, plan: Plan) -> Iterator[Row]:
             }
 
 
-def _orders(store: Store) -> Iterator[tuple[str, Order]]:
+def _orders(store: Store, rotten: list[str]) -> Iterator[tuple[str, Order]]:
     for some in store.scan(AT_ONCE):
         for order_id, state in some:
-            if (order := readable(state)) is not None:
+            if (order := readable(state)) is None:
+                rotten.append(order_id)
+            else:
                 yield order_id, order

@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final
 
 from otel_orders import names
-from otel_orders.ledger import model
-from otel_orders.ledger.kept import FAILED, readable
+from otel_orders.ledger import apply, model
+from otel_orders.ledger.kept import FAILED
 from otel_orders.ledger.report import Failure, Promise, Reached, Report, Selection, Span, Stay, Times
 from otel_orders.ledger.runs import runs
 from otel_orders.ledger.story import visits
@@ -34,7 +34,7 @@ def report(store: Store, plan: Plan, selection: Selection, now: int) -> Report:
     figures = Figures(plan, selection, now)
     for some in store.scan(AT_ONCE):
         for _, state in some:
-            figures.add(readable(state))
+            figures.add(apply.sound(state, plan))
     return figures.report()
 
 

@@ -99,7 +99,8 @@ class Order(msgspec.Struct, array_like=True, gc=False):
 
     swept_at: up to when its timers have been looked at, unix ns.  events: in order of arrival.  debt: facts that were
     counted and that later events have disproved; counters never go down, so each is owed to the next equal fact.
-    hold: what people said about it, None for nothing.
+    hold: what people said about it, None for nothing.  imported_at: when something was last imported of it, unix ns, 0
+    for never.
     """
 
     fold: Fold
@@ -107,6 +108,7 @@ class Order(msgspec.Struct, array_like=True, gc=False):
     events: list[Kept] = []
     debt: list[Fact] = []
     hold: Hold | None = None
+    imported_at: Moment = 0
 
 
 _encoder = msgspec.msgpack.Encoder()

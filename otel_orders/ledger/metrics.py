@@ -37,7 +37,7 @@ RESULTS: Final = (
     apply.ILLEGAL,
     apply.SKIPPED,
     apply.NEGATIVE_DURATION,
-    reading.LATE,
+    apply.LATE,
     reading.REJECTED,
     apply.ERASED,
 )

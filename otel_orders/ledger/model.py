@@ -23,6 +23,8 @@ MILLISECOND = 1_000_000
 DAY = 86_400_000_000_000
 NEVER = 2**63 - 1
 """Due time of an order that has no timer, unix ns."""
+NEVER_AGAIN = NEVER - 1
+"""Due time of a row that has rotted and was counted as such, unix ns."""
 UNKNOWN = "unknown"
 """Label of statuses that the lifecycle does not have, so that a sender cannot make up series."""
 

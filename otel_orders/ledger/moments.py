@@ -18,6 +18,8 @@ SECOND: Final = 1_000_000_000
 OLDEST: Final = 946_684_800 * SECOND
 NEWEST: Final = 4_102_444_800 * SECOND
 """2000-01-01 and 2100-01-01: a number that means less or more is no time, but 202611211030 or the like."""
+NO_ZONE: Final = "no_zone"
+"""Why a time is refused that names no zone where none is known."""
 DATE: Final = len("20261121")
 _UNITS: Final = ((10**11, SECOND), (10**14, SECOND // 1000), (10**17, 1000), (2**63, 1))
 """Largest plain number, and how many ns it counts: a number of this century tells its own unit."""
@@ -39,7 +41,7 @@ class Moments(msgspec.Struct, frozen=True):
             return moment
         if moment.tzinfo is None:
             if self.zone is None:
-                raise EventError("bad_time", "it has no offset from UTC; say its zone")
+                raise EventError(NO_ZONE, "it has no offset from UTC; say its zone")
             moment = moment.replace(tzinfo=self.zone)
         return int(moment.replace(microsecond=0).timestamp()) * SECOND + moment.microsecond * 1000
 

@@ -110,7 +110,7 @@ class Operators:
         """Return the order of *found*, if *hold* can be what it gets."""
         if found is None:
             raise _unknown()
-        order = readable(found.state)
+        order = apply.sound(found.state, self._plan)
         if order is None:
             raise OperationError("its row cannot be read; `otel-orders ledger check` says more")
         if hold is None and order.hold is None:
@@ -124,7 +124,7 @@ class Operators:
     def _remove(self, tx: Transaction, found: dict[str, Found], key: bytes, now: int) -> None:
         delta = Delta(self._edges)
         for before in found.values():
-            if (order := readable(before.state)) is not None:
+            if (order := apply.sound(before.state, self._plan)) is not None:
                 apply.remove(order, self._plan, delta)
         delta.add((names.REMOVED, "erased"), len(found))
         tx.delete(list(found.values()))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_orders import names
 from otel_orders.errors import EventError
 from otel_orders.event import MAX_STRING, OWN_FIELDS, bounded
+from otel_orders.ledger.apply import LATE
 from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept, key
 from otel_orders.ledger.model import KEPT, Retention
 from otel_orders.ledger.store import Received, Seen
@@ -33,7 +34,6 @@ FUTURE: Final = 600 * SECOND
 LONGEST_NUMBER: Final = 10**64
 """A number from here on is no id; Python would also refuse to write out the longest ones."""
 
-LATE: Final = "late"
 REJECTED: Final = "rejected"
 
 KINDS: Final = {
@@ -109,6 +109,8 @@ class Reading:
 
     def _checked_time(self, record: Mapping[str, Any]) -> int:
         at = unix_ns(record.get(names.OCCURRED_AT) or record.get("timestamp"))
+        if at < 0:
+            raise EventError("bad_time", "occurred_at is before 1970")
         failed = record[names.EVENT_TYPE] == names.TRANSITION_FAILED
         # What it belongs to may have been removed, and must not come back to life.
         if at < self._now - (self._retention.errors if failed else self._retention.orders):
@@ -216,7 +218,7 @@ def unix_ns(value: object) -> int:
             raise EventError("bad_time", "occurred_at is neither unix ns nor ISO 8601") from None
         if moment.tzinfo is None:
             raise EventError("bad_time", "occurred_at has no offset from UTC")
-        return int(moment.timestamp()) * SECOND + moment.microsecond * 1000
+        return int(moment.replace(microsecond=0).timestamp()) * SECOND + moment.microsecond * 1000
     raise EventError("bad_time", "no occurred_at")
 
 

@@ -17,8 +17,8 @@ import msgspec
 
 from otel_orders import names
 from otel_orders.errors import ConfigurationError, EventError
-from otel_orders.ledger.apply import REMOVED_AFTER
-from otel_orders.ledger.kept import CHANGED, OBSERVED, unpack
+from otel_orders.ledger import apply
+from otel_orders.ledger.kept import CHANGED, OBSERVED
 from otel_orders.ledger.reading import FUTURE
 from otel_orders.ledger.words import span_of
 
@@ -83,10 +83,11 @@ class Example(msgspec.Struct, frozen=True):
 class Report:
     """What a comparison found.
 
-    counts: orders by verdict.  removed: orders that ended longer ago than the ledger keeps them, of which it cannot say
-    anything.  posted: events that were told to the ledger.  stuck: orders of the snapshot, by status, that have waited
-    there for longer than its stuck_after.  unknown: by status that the lifecycle does not have.  bad: the first rows
-    that cannot be used, with line and reason; reasons: all of them.
+    counts: orders by verdict.  removed: orders that ended longer ago than the ledger keeps them, or when such did that
+    it has removed: it cannot say anything of them.  posted: events that were told to the ledger.  stuck: orders of the
+    snapshot, by status, that have waited there for longer than its stuck_after.  unknown: by status that the lifecycle
+    does not have.  bad: the first rows that cannot be used, with line and reason; reasons: all of them.  unreadable:
+    ids of orders whose rows in the ledger have rotted.
     """
 
     def __init__(self) -> None:
@@ -96,6 +97,7 @@ class Report:
         self.unknown: Counter[str] = Counter()
         self.bad: list[tuple[int, str]] = []
         self.reasons: Counter[str] = Counter()
+        self.unreadable: list[str] = []
         self.examples: dict[Verdict, list[Example]] = defaultdict(list)
 
     @property
@@ -175,6 +177,7 @@ class _Comparison:
         self._ledger = ledger
         self._columns = columns
         self._times = times
+        self._removals = ledger.removals()
 
     def lay_aside(self, row: Row) -> None:
         """Keep what *row* says until all is known; one that cannot be used costs only itself."""
@@ -201,11 +204,14 @@ class _Comparison:
         for some in self._ledger.store.scan(AT_ONCE):
             sources = self._find([order_id for order_id, _ in some])
             for order_id, state in some:
-                order = unpack(state)
-                if found := sources.get(order_id):
+                order = apply.sound(state, plan)
+                if order is None:
+                    self.report.unreadable.append(order_id)
+                elif found := sources.get(order_id):
                     yield from self._judged(order, found)
                 elif _is_open(order, plan) and order.fold.newest_at <= self._times.taken_at:
                     self.report.note("gone", Example(order_id, order.fold.status, None, order.fold.entered_at))
+        self._removals = self._ledger.removals()  # also of those that were removed meanwhile
         for row in self._aside.execute("SELECT order_id, status, entered_at FROM source WHERE met = 0"):
             yield from self._judged(None, Source(*row))
 
@@ -217,10 +223,11 @@ class _Comparison:
             raise EventError(reason, "the ledger would not keep it")
 
     def _is_removed(self, source: Source) -> bool:
-        """Whether *source* ended so long ago that the ledger would have removed it, and would do so again."""
+        """Whether *source* ended so long ago that the ledger has no more events of it, or may have removed it."""
         plan = self._ledger.plan
-        kept_until = source.entered_at + plan.retention.orders + REMOVED_AFTER
-        return source.status in plan.terminal and kept_until <= self._times.now
+        old = source.entered_at <= self._times.now - plan.retention.orders
+        gone = self._removals is not None and self._removals.cover(source.entered_at)
+        return source.status in plan.terminal and (old or gone)
 
     def _find(self, order_ids: Sequence[str]) -> dict[str, Source]:
         marks = ",".join("?" * len(order_ids))
@@ -231,7 +238,7 @@ class _Comparison:
         return sources
 
     def _judged(self, order: Order | None, source: Source) -> Iterator[Source]:
-        if order is None and self._is_removed(source):
+        if (order is None or order.fold.status == source.status) and self._is_removed(source):
             self.report.removed += 1
             return
         found = verdict(order, source, self._times.taken_at, self._ledger.plan)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_orders import names
-from otel_orders.errors import ConfigurationError, MissingExtraError
+from otel_orders.errors import ConfigurationError, MissingExtraError, UnreadableOrderError
+from otel_orders.ledger import apply
 from otel_orders.ledger.board import OtherLifecycle, Stage, board, other_lifecycles, quiet_services
 from otel_orders.ledger.figures import report
 from otel_orders.ledger.follow import Follower
 from otel_orders.ledger.follow_pattern import PatternFollower
-from otel_orders.ledger.kept import readable, unpack
+from otel_orders.ledger.kept import readable
 from otel_orders.ledger.metrics import LedgerCollector
 from otel_orders.ledger.model import KEPT, Plan, Retention
 from otel_orders.ledger.operators import Operators
@@ -65,6 +67,8 @@ def open_store(url: str) -> Store:
         raise ConfigurationError(
             f"--store {shown!r}: expected {SQLITE}PATH, the path of a file, or postgresql://USER@HOST/DATABASE"
         )
+    if not Path(path).absolute().parent.is_dir():
+        raise ConfigurationError(f"--store {url}: there is no folder {Path(path).parent}; make it first")
     return SqliteStore(path)
 
 
@@ -127,12 +131,18 @@ class Ledger:
         return Reading(self.lifecycle, self.env, time.time_ns(), self.plan.retention)
 
     def story(self, order_id: str) -> dict[str, Any] | None:
-        """Return the story of one order, None where there is none."""
+        """Return the story of one order, None where there is none.
+
+        Raises UnreadableOrderError where its row has rotted.
+        """
         self._agree()
         state = self._store.state(order_id)
         if state is None:
             return None
-        told = story(order_id, unpack(state), self.plan, time.time_ns())
+        order = apply.sound(state, self.plan)
+        if order is None:
+            raise UnreadableOrderError
+        told = story(order_id, order, self.plan, time.time_ns())
         return told | {"stage": self._stage(told[names.STATUS])}
 
     def _stage(self, status: str | None) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import sqlite3
+import zlib
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
@@ -36,7 +37,8 @@ class Row(NamedTuple):
 def opened(path: Path, watch: Callable[[BinaryIO], object] | None = None) -> Iterator[BinaryIO]:
     """Open the file *path* inside the block, unpacked if it ends in .gz.
 
-    watch: gets the file itself, whose tell() says how far we are.  Raises ConfigurationError where it cannot be opened.
+    watch: gets the file itself, whose tell() says how far we are.  Raises ConfigurationError where it cannot be opened,
+    or unpacked to its end.
     """
     with ExitStack() as stack:
         try:
@@ -45,7 +47,12 @@ def opened(path: Path, watch: Callable[[BinaryIO], object] | None = None) -> Ite
             raise ConfigurationError(f"{path}: {error.strerror}") from None
         if watch is not None:
             watch(file)
-        yield stack.enter_context(gzip.open(file)) if path.suffix == ".gz" else file  # type: ignore[misc]
+        try:
+            yield stack.enter_context(gzip.open(file)) if path.suffix == ".gz" else file  # type: ignore[misc]
+        except EOFError:
+            raise ConfigurationError(f"{path}: it ends too early: a .gz that was cut off; copy it again") from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise ConfigurationError(f"{path}: no .gz, or a damaged one ({error}); copy it again") from None
 
 
 def csv_rows(file: Iterable[bytes], needed: Sequence[str], delimiter: str | None = None) -> Iterator[Row]:

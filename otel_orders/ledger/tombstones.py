@@ -1,7 +1,7 @@
 """What is remembered of erased orders: a keyed hash each, so that their later events are refused.  Knows no rows.
 
 A hash without the store's key says nothing; with it, it only answers whether an order that one already knows was
-erased.  It is kept until no event of the order can come any more.
+erased.  It is kept for ever: an import takes events however old they are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ KEY: Final = "audit_key"
 PREFIX: Final = "erased:"
 VERSION: Final = "erasures"
 """Key of a value that is another one after each erasure, so that other processes look again."""
-RENEWED_AFTER: Final = 86_400_000_000_000
 
 
 class Tombstones:
@@ -31,7 +30,7 @@ class Tombstones:
         self._items = items
         self._version: str | None = None
         self._key = b""
-        self._known: dict[str, int] = {}
+        self._known: frozenset[str] = frozenset()
 
     def among(self, order_ids: Iterable[str]) -> dict[str, str]:
         """Return those of *order_ids* that were erased, with their hashes."""
@@ -44,24 +43,9 @@ class Tombstones:
         hashed = {order_id: hash_of(order_id, self._key) for order_id in ids} if self._known else {}
         return {order_id: digest for order_id, digest in hashed.items() if digest in self._known}
 
-    def renew(self, digest: str, at: int, put: Put) -> None:
-        """Keep a tombstone for longer, since an event of *at* (unix ns) came."""
-        if at > self._known[digest] + RENEWED_AFTER:
-            put(PREFIX + digest, str(at))
-            self._known[digest] = at
-
-    def forget(self, before: int, drop: Callable[[str], None]) -> None:
-        """Drop the tombstones of orders of which nothing came since *before* (unix ns)."""
-        if self._get(VERSION) is None:
-            return
-        self._read()
-        for digest in [digest for digest, at in self._known.items() if at < before]:
-            drop(PREFIX + digest)
-            del self._known[digest]
-
     def _read(self) -> None:
         self._key = bytes.fromhex(self._get(KEY) or "")
-        self._known = {key.removeprefix(PREFIX): int(at) for key, at in self._items(PREFIX).items()}
+        self._known = frozenset(key.removeprefix(PREFIX) for key in self._items(PREFIX))
 
 
 def bury(order_ids: Iterable[str], key: bytes, now: int, put: Put) -> None:

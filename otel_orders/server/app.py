@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from otel_orders.errors import OperationError, StoreError
+from otel_orders.errors import OperationError, StoreError, UnreadableOrderError
 from otel_orders.server import operators, otlp, pages, reports
 from otel_orders.server.bearer import BearerToken
 from otel_orders.server.bodies import RETRY_AFTER, Intake
@@ -60,6 +60,7 @@ def create_app(
             HTTPException: _refuse,
             OperationError: operators.refused,
             StoreError: _unavailable,
+            UnreadableOrderError: _unreadable,
             ClientDisconnect: _gone,
         },
     )
@@ -145,6 +146,12 @@ def _refuse(_request: Request, error: Exception) -> Response:
 
 def _unavailable(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 503, RETRY_AFTER)
+
+
+def _unreadable(request: Request, error: Exception) -> Response:
+    if pages.wants_page(request):
+        return pages.unreadable_page(request.path_params["order_id"], request.app.state.ledger.env)
+    return JSONResponse({"error": str(error)}, 500)
 
 
 def _gone(_request: Request, _error: Exception) -> Response:

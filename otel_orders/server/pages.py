@@ -64,6 +64,11 @@ def no_order_page(order_id: str, env: str) -> Response:
     return _page("no_order.html", status=404, order_id=order_id, env=env)
 
 
+def unreadable_page(order_id: str, env: str) -> Response:
+    """Return what is said of an order whose row has rotted."""
+    return _page("unreadable.html", status=500, order_id=order_id, env=env)
+
+
 def moment(unix_ns: int) -> str:
     """Return *unix_ns* as UTC, to the millisecond."""
     return datetime.fromtimestamp(unix_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

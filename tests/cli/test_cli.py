@@ -83,7 +83,7 @@ def of_the_future(folder: Path) -> str:
         (lambda _: "ledger.db", "--store 'ledger.db': expected sqlite:///PATH"),
         (lambda _: "sqlite:///", "expected sqlite:///PATH"),
         (lambda _: "sqlite:///:memory:", "the path of a file"),
-        (lambda folder: f"sqlite:///{folder}/none/l.db", "unable to open database file"),
+        (lambda folder: f"sqlite:///{folder}/none/l.db", "/none; make it first"),
         (lambda folder: f"sqlite:///{folder}", "unable to open database file"),
         (not_a_database, "not a database"),
         (of_the_future, "written by a newer otel_orders"),

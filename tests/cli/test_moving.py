@@ -16,18 +16,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyarrow import parquet
 
+from otel_orders.errors import StoreUnavailableError
+from otel_orders.ledger import export
 from otel_orders.ledger.check import check
 from otel_orders.ledger.service import Ledger, open_store
 from otel_orders.ledger.store.sqlite import SqliteStore
 from tests.integration.processes import COMMAND, LIFECYCLE, running
 from tests.ledger import senders
 from tests.ledger.senders import ENV, SECOND, changed, walk
+from tests.ledger.stores import spoil
 from tests.ledger.strategies import LIFECYCLE as READ
 from tests.ledger.strategies import PLAN
 from tests.sinks.receiver import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     Run = Callable[..., tuple[int, str, str]]
@@ -130,6 +133,39 @@ def test_events_are_csv_with_formulas_made_harmless(run: Run, store: str, tmp_pa
     assert rows[0]["occurred_at"] == str(start)
     assert rows[0]["time"].endswith("+00:00")
     assert (rows[3]["error_code"], rows[3]["attributes"]) == ("'=1+1", "{\"note\":\"{'a': 'b'}\"}")
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("what", ["events", "visits"])
+def test_an_export_names_the_orders_that_are_not_in_it_and_says_so_by_its_status(
+    run: Run, store: str, tmp_path: Path, form: str, what: str
+) -> None:
+    with closing(open_store(store)) as opened:
+        spoil(opened, "A-2", b"\xff")
+    out = tmp_path / "out"
+    options = ("--store", store, "--lifecycle", LIFECYCLE, "--format", form, "--what", what)
+    code, _, err = run("ledger", "export", *options, out)
+    assert code == 1
+    assert "1 orders are not in it, since their rows cannot be read: A-2" in err
+    assert out.exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_an_export_that_fails_leaves_what_was_there_and_no_part_of_a_file(
+    run: Run, store: str, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = export.events
+
+    def fails(*asked: Any) -> Iterator[export.Row]:
+        yield from events(*asked)
+        raise StoreUnavailableError("away")
+
+    monkeypatch.setattr(export, "events", fails)
+    out = tmp_path / "out"
+    out.write_text("of yesterday")
+    assert run("ledger", "export", "--store", store, "--lifecycle", LIFECYCLE, "--format", form, out)[0] == 2
+    assert out.read_text() == "of yesterday"
+    assert not out.with_name("out.part").exists()
 
 
 def test_events_as_json_lines_fill_another_ledger_with_the_same_orders(run: Run, store: str, tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_a_query_is_a_snapshot_too(tmp_path: Path) -> None:
     [
         (["none.csv"], "none.csv: No such file"),
         (["snapshot.csv", "--id", "nr"], "no column 'nr'; there are id, status, entered_at"),
+        (["cut.csv.gz"], "cut.csv.gz: it ends too early"),
         (["snapshot.csv", "--zone", "Nowhere"], "--zone 'Nowhere'"),
         (["snapshot.csv", "--taken-at", "soon"], "--taken-at 'soon'"),
         (["snapshot.csv", "--query", "SELECT 1"], "--query asks a database"),
@@ -135,7 +136,8 @@ def test_a_query_is_a_snapshot_too(tmp_path: Path) -> None:
 def test_a_mistake_is_one_line_and_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
 ) -> None:
-    snapshot(tmp_path, ("A-1", "SUBMITTED", time.time_ns()))
+    whole = snapshot(tmp_path, ("A-1", "SUBMITTED", time.time_ns()))
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(whole.read_bytes())[:-4])
     new_store(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
@@ -191,6 +193,12 @@ def test_an_import_says_what_came_and_what_was_refused(tmp_path: Path) -> None:
     assert "  4 accepted\n" in ended.out
     assert "  30 refused: bad_time\n  line 6: bad_time\n" in ended.out
     assert ended.out.endswith("  ...\n")
+    path.write_text(
+        "case,activity,at\nA-3,INITIATED,2025-11-01 10:00\n".replace("case,activity,at", path.read_text().split()[0])
+    )
+    local = Ended(tmp_path, "import", path, *COLUMNS)
+    assert (local.code, "1 refused: no_zone: times without an offset from UTC; say" in local.out) == (1, True)
+    assert "--zone, such as Europe/Berlin\n" in local.out
     mistake = Ended(tmp_path, "import", path)
     assert (mistake.code, mistake.out) == (2, "")
     assert "a CSV needs --case, --activity and --timestamp" in mistake.err

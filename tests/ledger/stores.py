@@ -52,7 +52,7 @@ def impatient(store: Store) -> None:
 
 
 ROTTEN = pack(Order(Fold("INITIATED", clocks=[OpenClock(99, "retail", 0, 1, 1)]), swept_at=1))
-"""A row that can be read, and whose next event fails in a way that nobody foresaw."""
+"""A row that can be read, and whose fold cannot be of any lifecycle of the tests."""
 
 
 def spoil(store: Store, order_id: str, rotten: bytes = ROTTEN) -> None:

@@ -13,6 +13,7 @@ import pytest
 from otel_orders.errors import ConfigurationError, StoreUnavailableError, StoreVersionError
 from otel_orders.ledger.check import check
 from otel_orders.ledger.store import Batch, Received
+from otel_orders.ledger.store import backup as module
 from otel_orders.ledger.store.backup import copy
 from otel_orders.ledger.store.sqlite import SqliteStore
 from tests.ledger import audit
@@ -92,6 +93,23 @@ def test_a_backup_is_one_file_and_holds_what_was_committed_before_it(
         assert (copied.totals(), {order_id: copied.state(order_id) for order_id in audit.orders(copied)}) == before
         keep(copied, 2)  # it is a store like any other
         assert check(copied, PLAN).right
+
+
+def test_a_backup_that_fails_leaves_nothing_behind(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+
+    def fails(_: Path, target: Path) -> None:
+        for suffix in ("", "-journal"):  # as SQLite leaves them on a full disk
+            target.with_name(target.name + suffix).write_text("half")
+        raise StoreUnavailableError("database or disk is full")
+
+    monkeypatch.setattr(module, "_copy", fails)
+    with pytest.raises(StoreUnavailableError):
+        copy(source, folder / "ledger.db")
+    assert list(folder.iterdir()) == []
 
 
 def test_what_is_there_already_is_not_overwritten(source: Path, tmp_path: Path) -> None:

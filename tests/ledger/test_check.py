@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_orders import names
-from otel_orders.ledger import model
+from otel_orders.ledger import apply, model
 from otel_orders.ledger.check import UNREADABLE, check, repair
 from otel_orders.ledger.kept import FAILED, Fold, Order, pack, readable, unpack
 from otel_orders.ledger.operators import Operators
@@ -167,6 +167,16 @@ def test_one_rotten_row_stops_neither_the_sweep_nor_another_lifecycle(store: Sto
     other.rebase()
     assert audit.totals(store, {names.STUCK}) == {(names.STUCK, "SUBMITTED"): 2}
     assert store.state("2") == b"\xff"
+    assert store.totals()[names.UNREADABLE,] == 1  # once, by whatever it is met
+
+
+def test_a_rotten_row_without_a_timer_is_counted_when_an_event_of_it_comes(store: Store) -> None:
+    keep(store, "1", "2")
+    spoil(store, "UPDATE orders SET state = ?, due_at = 9223372036854775807 WHERE order_id = '2'", b"\xff")
+    for _ in range(2):
+        results = Batch(store, PLAN).ingest([Received(order_id, SUBMITTED[0]) for order_id in ("1", "2")])
+        assert results == [apply.DUPLICATE, apply.UNREADABLE]
+        assert store.totals()[names.UNREADABLE,] == 1
 
 
 @settings(max_examples=200)

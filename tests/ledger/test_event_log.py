@@ -17,12 +17,15 @@ from otel_orders.errors import ConfigurationError, StoreUnavailableError
 from otel_orders.ledger import beside as beside_module
 from otel_orders.ledger import event_log
 from otel_orders.ledger.beside import beside
+from otel_orders.ledger.check import check
 from otel_orders.ledger.event_log import XES_COLUMNS, Columns, Imported, Mapping, import_log
 from otel_orders.ledger.moments import Moments
 from otel_orders.ledger.service import Ledger, open_store
+from otel_orders.ledger.store import Received
 from tests.ledger import audit
 from tests.ledger.senders import ENV
-from tests.ledger.strategies import DAY, LIFECYCLE, PLAN
+from tests.ledger.stores import spoil
+from tests.ledger.strategies import DAY, HOUR, LIFECYCLE, PLAN, event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,6 +88,78 @@ def test_last_years_events_are_kept_and_count_as_any_others(tmp_path: Path) -> N
         assert opened.store.seen() == []  # a log is no sign of life
     assert totals[names.REACHED, "SUBMITTED"] == 3
     assert totals[names.TIME_IN_STATUS, "INITIATED", "retail", "sum"] == 3 * DAY // 10**6
+
+
+def test_last_year_is_still_there_on_the_first_day_of_the_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(f"case,activity,timestamp\nA-1,INITIATED,{LAST_YEAR}\nA-1,CANCELLED,{LAST_YEAR + DAY}\n")
+    imported(tmp_path, path)
+    with store(tmp_path) as opened:
+        opened.batch.sweep(time.time_ns())
+        opened.batch.sweep(time.time_ns() + 89 * DAY)
+    assert statuses(tmp_path, "A-1") == ["INITIATED", "CANCELLED"]
+
+
+DONE = ("INITIATED", "FILE_UPLOADED", "CANCELLED")
+
+
+def log_of(path: Path, *ways: tuple[str, int, tuple[str, ...]]) -> Path:
+    """Write a log of orders, each with its beginning (unix ns) and its *way*, a day a step; by time, and so mixed."""
+    rows = sorted((start + place * DAY, order, to) for order, start, way in ways for place, to in enumerate(way))
+    path.write_text("case,activity,timestamp\n" + "".join(f"{order},{to},{at}\n" for at, order, to in rows))
+    return path
+
+
+def reached(opened: Beside) -> dict[str, int]:
+    return {str(series[1]): value for series, value in opened.store.totals().items() if series[0] == names.REACHED}
+
+
+@pytest.mark.parametrize("at_once", [2, 4000])
+def test_a_log_that_grew_counts_only_what_is_new_also_when_its_orders_were_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(event_log, "AT_ONCE", at_once)
+    path = tmp_path / "log.csv"
+    old = [("A-1", LAST_YEAR, DONE), ("A-2", LAST_YEAR + DAY, DONE), ("open", LAST_YEAR, DONE[:2])]
+    imported(tmp_path, log_of(path, *old))
+    with store(tmp_path) as opened:
+        opened.batch.sweep(time.time_ns() + 91 * DAY)
+        assert set(audit.orders(opened.store)) == {"open"}
+        counted = reached(opened)
+    today = time.time_ns() - HOUR
+    for again in (False, True):
+        log_of(path, *old, ("A-1", today, ("INITIATED",)), ("A-3", today + again, ("INITIATED",)))
+        found = imported(tmp_path, path)
+        news = {"duplicate": 1 + 2 + 0, "accepted": 1} if again else {"duplicate": 2, "accepted": 2}
+        assert (found.results, found.reasons) == ({"late": 6} | news, {})
+        counted["INITIATED"] += 0 if again else 2
+        with store(tmp_path) as opened:
+            assert reached(opened) == counted
+            assert check(opened.store, PLAN).right
+
+
+def test_what_telemetry_told_and_was_removed_is_not_counted_by_an_import_that_comes_later(tmp_path: Path) -> None:
+    before, while_it_ran = LAST_YEAR, LAST_YEAR + 100 * DAY
+    with store(tmp_path) as opened:
+        told = [event(to, while_it_ran + place * DAY) for place, to in enumerate(DONE)]
+        opened.batch.ingest([Received("told", one) for one in told])
+        opened.batch.sweep(time.time_ns())
+        counted = reached(opened)
+    path = log_of(
+        tmp_path / "log.csv",
+        ("told", while_it_ran, DONE),
+        ("before", before, DONE),
+        ("after", time.time_ns() - 80 * DAY, DONE),
+        ("a part of its life", while_it_ran, DONE[:2]),
+        ("slow", while_it_ran, DONE[:2]),
+        ("slow", time.time_ns() - 80 * DAY, DONE[2:]),
+    )
+    found = imported(tmp_path, path)
+    assert (found.results, found.reasons) == ({"late": 5, "accepted": 9}, {})
+    with store(tmp_path) as opened:
+        assert reached(opened) == {to: counted[to] + 3 for to in DONE}
+        assert set(audit.orders(opened.store)) == {"before", "after", "slow"}
+        assert check(opened.store, PLAN).right
 
 
 def test_what_was_never_closed_is_stuck_once_timers_are_looked_at(tmp_path: Path) -> None:
@@ -175,10 +250,49 @@ def test_bad_rows_cost_only_themselves_and_are_named_by_line(tmp_path: Path) -> 
         (5, "no_order_id"),
         (6, "no_status"),
         (7, "bad_type"),
-        (8, "bad_time"),
+        (8, "no_zone"),
         (9, "future"),
     ]
     assert statuses(tmp_path, "A-1") == ["INITIATED", "FILE_UPLOADED"]
+
+
+@pytest.mark.parametrize("cut", [slice(None, -9), slice(20, None), None], ids=["cut off", "no gzip", "flipped"])
+@pytest.mark.parametrize("kind", ["csv", "xes"])
+def test_a_damaged_gzip_file_is_said_to_be_one_and_nothing_of_it_is_imported(
+    tmp_path: Path, cut: slice | None, kind: str
+) -> None:
+    path = tmp_path / f"log.{kind}.gz"
+    packed = bytearray(gzip.compress(log(tmp_path / "log.csv", 300).read_bytes()))
+    if cut is None:
+        packed[len(packed) // 2] ^= 0xFF
+    path.write_bytes(packed if cut is None else packed[cut])
+    with pytest.raises(ConfigurationError, match=r"log\.(csv|xes)\.gz: (it ends too early|no \.gz, or a damaged one)"):
+        imported(tmp_path, path)
+    with store(tmp_path) as opened:
+        assert audit.orders(opened.store) == {}
+
+
+@pytest.mark.parametrize("at", ["1969-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", "1900-01-01T00:00:00-05:00"])
+def test_a_time_before_1970_is_refused_and_no_row_is_made_that_cannot_be_read(tmp_path: Path, at: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(f"case,activity,timestamp\nA-1,INITIATED,{at}\nA-2,INITIATED,1970-01-01T00:00:01Z\n")
+    found = imported(tmp_path, path)
+    assert (found.results, found.bad) == ({"accepted": 1}, [(2, "bad_time")])
+    with store(tmp_path) as opened:
+        assert set(audit.orders(opened.store)) == {"A-2"}
+        assert check(opened.store, PLAN).right
+
+
+def test_a_rotten_row_costs_only_its_own_events(tmp_path: Path) -> None:
+    imported(tmp_path, log(tmp_path / "log.csv", 3, steps=2))
+    with store(tmp_path) as opened:
+        spoil(opened.store, "A-0", b"\xff")
+        spoil(opened.store, "A-1")
+    for steps in (3, 4):
+        found = imported(tmp_path, log(tmp_path / "log.csv", 3, steps=steps))
+        assert found.results == {"unreadable_order": 2 * steps, "duplicate": steps - 1, "accepted": 1}
+        with store(tmp_path) as opened:
+            assert opened.store.totals()[names.UNREADABLE,] == 2  # once each
 
 
 def test_names_are_mapped_columns_are_chosen_and_times_have_their_zone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from otel_orders.ledger import apply, model
 from otel_orders.ledger.check import check
 from otel_orders.ledger.kept import FAILED, Hold, unpack
 from otel_orders.ledger.operators import LONGEST_HOLD, Operators, ends_at
+from otel_orders.ledger.removals import Import
 from otel_orders.ledger.sla import GRACE
 from otel_orders.ledger.store import Batch, MessageNote, Received
 from otel_orders.ledger.story import story
@@ -272,20 +274,21 @@ def test_nothing_of_an_erased_order_is_left_in_the_file_or_its_log(
         operators.erase("1", "berta")
 
 
-def test_a_tombstone_lasts_until_nothing_of_the_order_can_come(
+def test_a_tombstone_lasts_for_ever_since_an_import_takes_events_however_old(
     store: SqliteStore, operators: Operators, clock: Clock
 ) -> None:
     plan = model.Plan(LIFECYCLE)
     batch = Batch(store, plan)
     batch.ingest([Received("1", one) for one in SUBMITTED])
     operators.erase("1", "anna")
-    last = clock.now + 80 * DAY
-    assert batch.ingest([Received("1", event("PRICE_CALCULATED", last, "SUBMITTED"))]) == [apply.ERASED]
-    end = last + plan.retention.orders + apply.REMOVED_AFTER
-    Batch(store, plan).sweep(end)
-    assert len(store.items("erased:")) == 1
-    Batch(store, plan).sweep(end + 1)
-    assert store.items("erased:") == {}
+    later = clock.now + 1000 * DAY
+    Batch(store, plan).sweep(later)
+    [(tombstone, _)] = store.items("erased:").items()
+    assert re.fullmatch("erased:[0-9a-f]{32}", tombstone)  # no plain id
+    for one in (Batch(store, plan), batch):
+        imported = one.ingest([Received("1", SUBMITTED[0])], imported=Import(later))
+        assert imported == [apply.ERASED]
+    assert store.state("1") is None
 
 
 def test_all_orders_of_a_partner_are_erased_and_no_others(store: SqliteStore, operators: Operators) -> None:

@@ -24,7 +24,7 @@ from otel_orders.errors import (
 from otel_orders.ledger.operators import Operators
 from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.service import Ledger, open_store
-from otel_orders.ledger.store import LIFECYCLE, Batch, MessageNote, Received, Row, Seen
+from otel_orders.ledger.store import RETENTION, Batch, MessageNote, Received, Row, Seen
 from otel_orders.ledger.store import postgres_schema as schema
 from otel_orders.ledger.store import postgres_transaction as module
 from otel_orders.ledger.store.postgres import PostgresStore
@@ -107,7 +107,7 @@ def test_replicas_write_sweep_and_start_at_once_without_a_deadlock(open_store: C
             batch.sweep(START + rng.randrange(DAY), rng.randrange(1, 20))
             if rng.random() < 0.1:
                 with store.transaction() as tx:
-                    tx.drop(LIFECYCLE)  # so that it is folded anew
+                    tx.put(RETENTION, "")  # so that it is folded anew
                 batch.rebase()
 
     stores = [open_store() for _ in range(4)]

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_orders import names
+from otel_orders.ledger.apply import LATE
 from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept, Order, pack, unpack
 from otel_orders.ledger.model import folded
-from otel_orders.ledger.reading import FUTURE, HORIZON, LATE, REJECTED, Reading
+from otel_orders.ledger.reading import FUTURE, HORIZON, REJECTED, Reading
 from tests.ledger.senders import ENV, SECOND, changed
 from tests.ledger.strategies import LIFECYCLE, PLAN, START
 
@@ -63,6 +64,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"env": ["test"]}, "other_env"),
     ({"occurred_at": None}, "bad_time"),
     ({"occurred_at": 0}, "bad_time"),
+    ({"occurred_at": "1969-12-31T23:59:59.9Z"}, "bad_time"),
     ({"occurred_at": 1.7e18}, "bad_time"),
     ({"occurred_at": float("nan")}, "bad_time"),
     ({"occurred_at": True}, "bad_time"),
@@ -75,10 +77,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"occurred_at": "٣"}, "bad_time"),
     ({"occurred_at": "9" * 300}, "bad_time"),
     ({"occurred_at": 1}, LATE),
-    ({"occurred_at": -1}, LATE),
-    ({"occurred_at": -(10**400)}, LATE),
+    ({"occurred_at": -1}, "bad_time"),
+    ({"occurred_at": -(10**400)}, "bad_time"),
     ({"occurred_at": "1970-01-01T00:00:00Z"}, LATE),
-    ({"occurred_at": "0001-01-01T00:00:00+23:59"}, LATE),
+    ({"occurred_at": "0001-01-01T00:00:00+23:59"}, "bad_time"),
     ({"occurred_at": NOW // SECOND}, LATE),
     ({"occurred_at": NOW - HORIZON - 1}, LATE),
     ({"occurred_at": NOW + FUTURE + 1}, "future"),

@@ -20,6 +20,7 @@ from otel_orders.ledger.store import Batch, Received
 from otel_orders.ledger.tables import Row
 from tests.ledger import audit
 from tests.ledger.senders import ENV
+from tests.ledger.stores import spoil
 from tests.ledger.strategies import DAY, HOUR, LIFECYCLE, PLAN, event
 
 if TYPE_CHECKING:
@@ -188,6 +189,62 @@ def test_what_ended_longer_ago_than_orders_are_kept_says_nothing_and_is_not_told
     report = compared(ledger, *rows, row("A-3", "CANCELLED", NOW - 80 * DAY))
     assert (report.counts, report.removed, report.posted) == ({"agree": 1, "silent": 1}, 1, 1)
     assert set(audit.orders(ledger.store)) == {"A-2", "A-3"}
+
+
+def test_a_row_of_the_ledger_that_cannot_be_read_is_named_and_costs_only_itself(ledger: Beside) -> None:
+    for order_id in ("A-1", "A-2", "A-3"):
+        told(ledger, order_id, "INITIATED")
+    spoil(ledger.store, "A-2", b"\xff")
+    report = compared(ledger, *(row(order_id, "INITIATED", NOW - HOUR) for order_id in ("A-1", "A-2", "A-3")))
+    assert (report.counts, report.unreadable, report.posted) == ({"agree": 2}, ["A-2"], 0)
+
+
+def test_a_time_before_1970_is_refused(ledger: Beside) -> None:
+    report = compared(ledger, row("A-1", "INITIATED", "1969-12-31T00:00:00Z"))
+    assert (report.bad, report.counts) == ([(2, "bad_time")], {})
+    assert audit.orders(ledger.store) == {}
+
+
+def test_each_night_the_same_ended_orders_count_once_and_leave_the_coverage_alone(ledger: Beside) -> None:
+    """Told by telemetry and removed, told by a snapshot, imported: none of them is counted again."""
+    short = Plan(LIFECYCLE, Retention(DAY, DAY))
+    ledger = ledger._replace(plan=short, batch=Batch(ledger.store, short))
+    told(ledger, "removed", "INITIATED", "CANCELLED", ended=NOW - 3 * DAY)
+    told(ledger, "open", "INITIATED")
+    ledger.batch.sweep(NOW)
+    assert set(audit.orders(ledger.store)) == {"open"}
+    rows = [row("removed", "CANCELLED", NOW - 3 * DAY), row("old", "CANCELLED", NOW - 200 * DAY)]
+    rows += [row("recent", "CANCELLED", NOW - DAY // 2), row("open", "INITIATED", NOW - HOUR)]
+    first = compared(ledger, *rows)
+    assert (first.counts, first.removed, first.posted) == ({"agree": 1, "silent": 1}, 2, 1)
+    counted = ledger.store.totals()
+    for later in (HOUR, DAY, 40 * DAY):
+        ledger.batch.sweep(NOW + later)
+        again = reconcile(rows, COLUMNS, ledger, Times(NOW + later, NOW + later))
+        assert again.posted == 0
+        assert ledger.store.totals()[names.REACHED, "CANCELLED"] == counted[names.REACHED, "CANCELLED"] == 2
+    assert (again.counts, again.removed, again.coverage) == ({"agree": 1}, 3, 100)
+
+
+def test_an_order_that_was_removed_under_a_shorter_retention_is_not_told_again(ledger: Beside) -> None:
+    short = Plan(LIFECYCLE, Retention(DAY, DAY))
+    told(ledger, "A-1", "INITIATED", "CANCELLED", ended=NOW - 3 * DAY)
+    before = Batch(ledger.store, short)
+    before.rebase()
+    before.sweep(NOW)
+    ledger.batch.rebase()
+    report = compared(ledger, row("A-1", "CANCELLED", NOW - 3 * DAY))
+    assert (report.counts, report.removed, report.posted) == ({}, 1, 0)
+
+
+def test_an_old_end_that_telemetry_lost_is_told_all_the_same(ledger: Beside) -> None:
+    told(ledger, "A-1", "INITIATED", ended=NOW - 200 * DAY)
+    report = compared(ledger, row("A-1", "CANCELLED", NOW - 190 * DAY))
+    assert (report.counts, report.removed, report.posted) == ({"lost": 1}, 0, 1)
+    ledger.batch.sweep(time.time_ns())
+    again = compared(ledger, row("A-1", "CANCELLED", NOW - 190 * DAY))
+    assert (again.counts, again.removed, again.posted) == ({}, 1, 0)
+    assert status_of(ledger, "A-1") == ("CANCELLED", NOW - 190 * DAY)
 
 
 @pytest.mark.parametrize(("taken", "says"), [(NOW + HOUR, "in 1 h from now"), (NOW - 91 * DAY, "91 d ago")])

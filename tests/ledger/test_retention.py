@@ -8,10 +8,11 @@ import pytest
 
 from otel_orders import names
 from otel_orders.ledger import apply, model
-from otel_orders.ledger.apply import REMOVED_AFTER
+from otel_orders.ledger.apply import LATE, REMOVED_AFTER
 from otel_orders.ledger.check import check
 from otel_orders.ledger.kept import FAILED, MESSAGE, unpack
-from otel_orders.ledger.reading import LATE, Reading
+from otel_orders.ledger.reading import Reading
+from otel_orders.ledger.removals import Import
 from otel_orders.ledger.store import Batch, MessageNote, Received, Seen
 from tests.ledger import audit
 from tests.ledger.senders import ENV, changed
@@ -159,3 +160,28 @@ def test_the_file_stays_as_large_as_what_is_kept_in_it(store: SqliteStore) -> No
         swept(batch, start + 99 * DAY)
     assert audit.orders(store) == {}
     assert max(sizes) <= 1.1 * sizes[0]
+
+
+def test_what_was_imported_is_kept_for_as_long_from_then_on(store: SqliteStore) -> None:
+    """Else last year would be gone before anybody has seen it."""
+    batch, imported_at = Batch(store, PLAN), ENDED_AT + 300 * DAY
+    batch.ingest([Received("1", one) for one in CLOSED], imported=Import(imported_at))
+    swept(batch, imported_at + 90 * DAY + REMOVED_AFTER - 1)
+    assert set(audit.orders(store)) == {"1"}
+    assert check(store, PLAN).right
+    again = batch.ingest([Received("1", one) for one in CLOSED], imported=Import(imported_at + 80 * DAY))
+    assert set(again) == {apply.DUPLICATE}  # no news, and so no reason to keep it for longer
+    swept(batch, imported_at + 90 * DAY + REMOVED_AFTER)
+    assert audit.orders(store) == {}
+    assert check(store, PLAN).right
+
+
+def test_an_import_outlives_another_retention_and_another_lifecycle(store: SqliteStore) -> None:
+    imported_at = ENDED_AT + 300 * DAY
+    Batch(store, PLAN).ingest([Received("1", one) for one in CLOSED], imported=Import(imported_at))
+    short = Batch(store, model.Plan(LIFECYCLE, model.Retention(orders=7 * DAY, errors=DAY)))
+    short.rebase()
+    swept(short, imported_at + 7 * DAY)
+    assert set(audit.orders(store)) == {"1"}
+    swept(short, imported_at + 7 * DAY + REMOVED_AFTER)
+    assert audit.orders(store) == {}

@@ -13,6 +13,7 @@ from otel_orders import names
 from otel_orders.ledger.service import Ledger, open_store
 from tests.ledger import senders
 from tests.ledger.senders import ENV, SECOND, changed
+from tests.ledger.stores import ROTTEN, spoil
 from tests.ledger.strategies import DAY, HOUR, LIFECYCLE
 from tests.server.conftest import served
 from tests.sinks.receiver import wait_for
@@ -155,6 +156,24 @@ def test_any_order_can_be_held_and_erased(client: httpx.Client, order_id: str) -
     assert client.post("/erasures", json={"order_id": order_id, "by": "anna"}).json() == {"erased": 1}
     assert client.get(path).status_code == 404
     assert client.get("/orders/x").is_success
+
+
+@pytest.mark.parametrize("rotten", [b"\xff", ROTTEN])
+def test_an_order_whose_row_has_rotted_is_said_to_be_unreadable_and_can_be_erased(
+    client: httpx.Client, tmp_path: Path, caplog: pytest.LogCaptureFixture, rotten: bytes
+) -> None:
+    send(client, changed("B-1"))
+    with closing(open_store(f"sqlite:///{tmp_path / 'ledger.db'}")) as store:
+        spoil(store, "B-1", rotten)
+    answer = client.get("/orders/B-1")
+    assert (answer.status_code, answer.json()["error"].partition(";")[0]) == (500, "this order's row cannot be read")
+    assert "What the ledger keeps of order B-1" in page(client, "/orders/B-1")
+    assert client.get("/orders/A-1").is_success
+    assert caplog.text == ""  # no traceback
+    assert send(client, changed("B-1", "FILE_UPLOADED"))["rejected"] == {"unreadable_order": 1}
+    wait_for(lambda: f"{names.UNREADABLE} 1.0" in client.get("/metrics").text)
+    assert client.post("/erasures", json={"order_id": "B-1", "by": "anna"}).json() == {"erased": 1}
+    assert client.get("/orders/B-1").status_code == 404
 
 
 def test_what_comes_of_an_erased_order_is_refused_and_the_sender_is_told(client: httpx.Client) -> None:

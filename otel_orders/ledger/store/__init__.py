@@ -10,10 +10,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from otel_orders import names
-from otel_orders.ledger import apply, model
+from otel_orders.ledger import apply, model, removals
 from otel_orders.ledger.kept import pack, readable
 from otel_orders.ledger.passing import Passing
 from otel_orders.ledger.proofs import Proofs
+from otel_orders.ledger.removals import SENT, Import
 from otel_orders.ledger.store.protocol import (
     Found,
     Message,
@@ -83,31 +84,36 @@ class Batch:
         rejected: Mapping[str, int] | None = None,
         notes: Mapping[str, str] | None = None,
         now: int | None = None,
+        imported: Import = SENT,
     ) -> list[str]:
         """Keep *received* and return the result of each, durably, or raise StoreUnavailableError and keep nothing.
 
         rejected: how many events were refused before they came here, by result.  notes: kept in the same transaction.
-        now: when they came, unix ns; None for the present.
+        now: when they came, unix ns; None for the present.  imported: what is to be known of them where no sender sent
+        them.
         """
-        results = [""] * len(received)
+        results = [apply.LATE] * len(received)
         delta, passing = Delta(self._edges), Passing(self._plan, time.time_ns() if now is None else now)
         by_order = _by_order(received)
         with self._store.transaction() as tx:
             found = tx.find(list(by_order))
             agree(tx.get(LIFECYCLE), self._plan)
             erased = self._tombstones.among(order_id for order_id in by_order if order_id not in found)
+            _leave_out_late(by_order, found, received, imported._replace(ended=imported.ended - erased.keys()))
             created: list[Row] = []
             changed: list[Row] = []
             sooner: list[Row] = []
             for order_id, places in by_order.items():
                 before = found.get(order_id)
-                order = readable(before.state) if before else apply.empty_order()
+                order = apply.sound(before.state, self._plan) if before else apply.empty_order()
                 events = [received[place].event for place in places]
                 if order is None or order_id in erased:
                     taken = [apply.UNREADABLE if order is None else apply.ERASED] * len(events)
+                    sooner += _counted_as_rotten(order_id, before if order is None else None, delta)
                 else:
                     was = order.fold.status, order.fold.entered_at
                     taken = apply.take(order, events, self._plan, delta)
+                    apply.imported(order, taken, imported.at)
                     passing.took(order_id, was, events, taken)
                     row = row_of(order_id, order, before, self._plan)
                     # A due_at too early costs one look at the order; moving it later each time costs an index.
@@ -122,8 +128,6 @@ class Batch:
             tx.add(self._codes.bounded(delta.changes(), tx.put))
             tx.see(seen)
             _note(tx, passing, seen)
-            for order_id, key in erased.items():
-                self._tombstones.renew(key, max(received[place].event.at for place in by_order[order_id]), tx.put)
             for key, value in (notes or {}).items():
                 tx.put(key, value)
         return results
@@ -141,22 +145,24 @@ class Batch:
             agree(tx.get(LIFECYCLE), self._plan)
             rows: list[Row] = []
             gone: list[Found] = []
+            removed: list[Order] = []
             for order_id, before in sorted(due.items()):
-                order = readable(before.state)
-                if order is None or not apply.is_sound(order, self._plan):
-                    # It must not be looked at again and again; the check names it.
-                    rows.append(Row(order_id, before.place, None, None, model.NEVER, before.state))
-                    delta.add((names.UNREADABLE,), 1)
+                order = apply.sound(before.state, self._plan)
+                if order is None:
+                    rows += _counted_as_rotten(order_id, before, delta)
                     continue
                 apply.sweep(order, now, self._plan, delta)
                 if apply.removed_at(order, self._plan) <= now:
                     apply.remove(order, self._plan, delta)
                     gone.append(before)
+                    removed.append(order)
                 else:
                     rows.append(row_of(order_id, order, before, self._plan))
             tx.reschedule(rows)
             tx.delete(gone)
             delta.add((names.REMOVED, "retention"), len(gone))
+            if removed and (span := removals.with_more(tx.get(removals.KEY), removed)):
+                tx.put(removals.KEY, span)
             tx.add(self._codes.bounded(delta.changes(), tx.put))
             self._tidy(tx, now)
             tx.swept(now)
@@ -182,6 +188,7 @@ class Batch:
                 for order_id, before in tx.find(some).items():
                     order = readable(before.state)
                     if order is None:
+                        rows += _counted_as_rotten(order_id, before, delta)
                         continue
                     apply.rebase(order, self._plan, delta)
                     proofs.add(order)
@@ -200,7 +207,6 @@ class Batch:
         tx.forget_instances(now - FORGOTTEN_AFTER)
         for queue in self._plan.lifecycle.queues:
             tx.forget_messages(queue, now - self._plan.retention.orders)
-        self._tombstones.forget(now - self._plan.retention.orders - apply.REMOVED_AFTER, tx.drop)
 
 
 def row_of(order_id: str, order: Order, before: Found | None, plan: model.Plan) -> Row:
@@ -215,6 +221,14 @@ def row_of(order_id: str, order: Order, before: Found | None, plan: model.Plan) 
         apply.due_at(order, plan),
         pack(order),
     )
+
+
+def _counted_as_rotten(order_id: str, before: Found | None, delta: Delta) -> list[Row]:
+    """Return the row that a rotten one becomes, which nobody looks at again (the check names it), and count it once."""
+    if before is None or before.due_at == model.NEVER_AGAIN:
+        return []
+    delta.add((names.UNREADABLE,), 1)
+    return [Row(order_id, before.place, None, None, model.NEVER_AGAIN, before.state)]
 
 
 def _note(tx: Transaction, passing: Passing, seen: Iterable[Seen]) -> None:
@@ -236,6 +250,18 @@ def _by_order(received: Sequence[Received]) -> dict[str, list[int]]:
     for place, (order_id, _) in enumerate(received):
         places.setdefault(order_id, []).append(place)
     return dict(sorted(places.items()))
+
+
+def _leave_out_late(
+    by_order: dict[str, list[int]], found: Mapping[str, Found], received: Sequence[Received], imported: Import
+) -> None:
+    """Take the events out of *by_order* that may have been counted for an order that was removed."""
+    for order_id in imported.ended & by_order.keys():
+        before = found.get(order_id)
+        if before is None or ((order := readable(before.state)) and imported.lacks_removed(order)):
+            by_order[order_id] = [place for place in by_order[order_id] if received[place].event.at > imported.until]
+            if not by_order[order_id]:
+                del by_order[order_id]
 
 
 def _public(result: str) -> str:

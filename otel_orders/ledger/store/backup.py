@@ -34,7 +34,7 @@ def copy(source: Path, target: Path) -> int:
         raise ConfigurationError(f"{source}: there is no such file")
     unfinished = target.with_name(target.name + ".part")
     try:
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
         _copy(source, unfinished)
         _sync(unfinished)
         unfinished.replace(target)
@@ -43,7 +43,13 @@ def copy(source: Path, target: Path) -> int:
     except OSError as error:
         raise ConfigurationError(f"{target}: {error.strerror}") from None
     finally:
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
+
+
+def _remove(unfinished: Path) -> None:
+    """Remove what was copied so far, and what SQLite had put beside it."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

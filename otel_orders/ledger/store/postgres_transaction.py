@@ -205,10 +205,6 @@ class PostgresTransaction:
         )
         self._execute(statement, to_database(key), to_database(value))
 
-    def drop(self, key: str) -> None:
-        """Forget what put() kept under *key*."""
-        self._execute("DELETE FROM meta WHERE key = %b", to_database(key))
-
     def swept(self, now: int) -> None:
         """Note that timers were looked at up to *now* (unix ns), and that this replica is the one that does it."""
         self._execute(

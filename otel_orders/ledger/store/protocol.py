@@ -154,10 +154,6 @@ class Transaction(Protocol):
         """Keep *value* under *key* (settings of the store, offsets of followed files)."""
         ...
 
-    def drop(self, key: str) -> None:
-        """Forget what put() kept under *key*."""
-        ...
-
     def swept(self, now: int) -> None:
         """Note that timers were looked at up to *now* (unix ns), and that this replica is the one that does it."""
         ...

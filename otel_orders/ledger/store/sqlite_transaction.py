@@ -150,10 +150,6 @@ class SqliteTransaction:
         statement = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         self._connection.execute(statement, (key, value))
 
-    def drop(self, key: str) -> None:
-        """Forget what put() kept under *key*."""
-        self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
-
     def swept(self, now: int) -> None:
         """Do nothing: it would be a write to disk every second."""
 
