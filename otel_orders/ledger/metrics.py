@@ -15,6 +15,7 @@ from otel_orders import names
 from otel_orders.ledger import apply, flow_metrics, reading
 from otel_orders.ledger.families import counter, gauge
 from otel_orders.ledger.model import UNKNOWN
+from otel_orders.ledger.outage import REASONS
 from otel_orders.ledger.store import LIFECYCLE
 from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.totals import INFINITE, SUM, edges
@@ -142,6 +143,9 @@ class LedgerCollector:
             yield gauge("otel_orders_ledger_waiting_events", "Events that wait for the disk.", [], [((), waiting)])
             text = "When timers were last looked at; orders are found stuck no later."
             yield gauge("otel_orders_ledger_swept_timestamp_seconds", text, [], [((), swept)])
+            text = "Writes that failed since this ledger started; their senders were told to try again."
+            failed: dict[Series, int] = {(reason,): self._writer.outage.errors[reason] for reason in REASONS}
+            yield counter(names.STORE_ERRORS, text, ["reason"], failed)
 
     def _histogram(self, name: str, text: str, labels: list[str], series: dict[Series, int]) -> Metric:
         family = HistogramMetricFamily(name, text, labels=labels)

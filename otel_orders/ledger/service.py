@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_orders import names
-from otel_orders.errors import ConfigurationError, MissingExtraError
+from otel_orders.errors import ConfigurationError, MissingExtraError, StoreUnavailableError
 from otel_orders.ledger.board import OtherLifecycle, Stage, board, other_lifecycles, quiet_services
 from otel_orders.ledger.figures import report
 from otel_orders.ledger.follow import Follower
@@ -18,7 +18,7 @@ from otel_orders.ledger.operators import Operators
 from otel_orders.ledger.outbox import OutboxFollower
 from otel_orders.ledger.probe import Probe
 from otel_orders.ledger.reading import Reading
-from otel_orders.ledger.store import LIFECYCLE, RETENTION, Batch
+from otel_orders.ledger.store import LIFECYCLE, RETENTION, Access, Batch
 from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.store.sqlite import SqliteStore
 from otel_orders.ledger.story import story, told_hold
@@ -55,25 +55,25 @@ def held(state: bytes, now: int) -> dict[str, Any] | None:
     return told_hold(order, now) if order else None
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, access: Access = Access.RUN) -> Store:
     """Open the store at *url*: ``sqlite:///PATH`` or ``postgresql://...``.  Raises ConfigurationError, StoreError."""
     if url.startswith(POSTGRES):
-        return _postgres(url)
+        return _postgres(url, access)
     path = url.removeprefix(SQLITE)
     if not url.startswith(SQLITE) or path in ("", ":memory:"):
         shown = url if "@" not in url and "password" not in url else url.partition(":")[0] + ":..."
         raise ConfigurationError(
             f"--store {shown!r}: expected {SQLITE}PATH, the path of a file, or postgresql://USER@HOST/DATABASE"
         )
-    return SqliteStore(path)
+    return SqliteStore(path, access)
 
 
-def _postgres(url: str) -> Store:
+def _postgres(url: str, access: Access) -> Store:
     try:
         from otel_orders.ledger.store.postgres import PostgresStore  # noqa: PLC0415 - an extra brings its driver
     except ImportError:  # also a driver that lacks libpq
         raise MissingExtraError("--store postgresql://...", "postgres") from None
-    return PostgresStore(url)
+    return PostgresStore(url, access)
 
 
 def _postgres_outbox() -> type[PostgresOutboxFollower]:
@@ -174,6 +174,8 @@ class Ledger:
         """Whether events can be kept.  Raises StoreError where the store says no."""
         if not self.writer.alive:
             return False
+        if self.writer.outage.why is not None:
+            raise StoreUnavailableError(self.writer.outage.why)
         self._agree()
         return True
 

@@ -154,10 +154,17 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
                         kept += names_of
                     assert answer.status_code == 503
                     assert answer.headers["retry-after"] == "1"
+                    assert (client.get("/readyz").status_code, "full" in client.get("/readyz").text) == (503, True)
+                    full_writes = [line for line in client.get("/metrics").text.splitlines() if 'reason="full"' in line]
+                    assert float(full_writes[0].split()[1]) > again
                     assert client.get("/healthz").is_success
                     assert not kept or client.get(f"/orders/{kept[0]}").is_success
                 assert client.post("/events", content=body).json()["results"] == {"accepted": 100}
                 kept += names_of
+            wait_for(lambda: client.get("/readyz").is_success)
+            said = ledger.errors.read_text()
+            assert 1 <= said.count("nothing can be kept now") < ROUNDS
+            assert "the store is written again, after" in said
             assert ledger.stop(signal.SIGTERM) == 0
         with closing(sqlite3.connect(disk / "ledger.db")) as store:
             found = {order_id for (order_id,) in store.execute("SELECT order_id FROM orders")}

@@ -136,7 +136,7 @@ def damaged(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "error"),
     [
-        (no_store, StoreUnavailableError),
+        (no_store, ConfigurationError),
         (no_database, StoreUnavailableError),
         (of_the_future, StoreVersionError),
         (damaged, StoreUnavailableError),

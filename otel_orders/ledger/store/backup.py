@@ -11,8 +11,9 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from otel_orders.errors import ConfigurationError, StoreUnavailableError, StoreVersionError
-from otel_orders.ledger.store.sqlite import VERSION
+from otel_orders.errors import ConfigurationError, StoreUnavailableError
+from otel_orders.ledger.store.sqlite_file import to_read
+from otel_orders.ledger.store.sqlite_schema import check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +50,7 @@ def copy(source: Path, target: Path) -> int:
 def _copy(source: Path, target: Path) -> None:
     try:
         with (
-            closing(sqlite3.connect(source, timeout=BUSY)) as reader,
+            closing(sqlite3.connect(to_read(source), timeout=BUSY, uri=True)) as reader,
             closing(sqlite3.connect(target, timeout=BUSY)) as writer,
         ):
             reader.backup(writer, pages=-1)
@@ -61,13 +62,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _check(copied: sqlite3.Connection, source: Path) -> None:
-    version = copied.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise StoreVersionError(
-            f"{source} has schema {version}, and this otel_orders knows up to {VERSION}: upgrade it"
-        )
-    if not version:
-        raise StoreUnavailableError(f"{source} is no ledger's store")
+    if not check(copied, str(source)):
+        raise ConfigurationError(f"{source} is no ledger's store: it is empty")
     found = copied.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
         raise StoreUnavailableError(f"{source} is damaged: {found}")
