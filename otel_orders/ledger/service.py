@@ -113,9 +113,9 @@ class Ledger:
         self.writer = Writer(batch, on_event)
         self.operators = Operators(store, self.plan)
         self._probe = None if rabbitmq is None else Probe(rabbitmq, list(lifecycle.queues), store)
-        self.metrics = LedgerCollector(store, self.plan, self.writer, self._probe)
-        self._watch = Watch(store, lifecycle)
         self._followers: list[Follower | PatternFollower | OutboxFollower | PostgresOutboxFollower] = []
+        self.metrics = LedgerCollector(store, self.plan, self.writer, self._probe, self._followers)
+        self._watch = Watch(store, lifecycle)
         try:
             self._followers.extend(map(self._follower, follow))
         except BaseException:
