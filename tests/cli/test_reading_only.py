@@ -93,10 +93,11 @@ def test_a_database_without_a_store_stays_without_one(
 
 
 @contextmanager
-def read_only(disk: Path) -> Iterator[None]:
-    """Let nobody write on *disk* inside the block, a file system of its own."""
+def mounted(disk: Path, size: str = "10m") -> Iterator[None]:
+    """Let *disk* be a file system of its own inside the block."""
     disk.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], check=False).returncode:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(command, check=False).returncode:
         pytest.skip("a disk of its own needs the right to mount one")
     try:
         yield
@@ -108,7 +109,7 @@ def read_only(disk: Path) -> Iterator[None]:
 def test_a_store_on_a_read_only_disk_is_read_all_the_same(run: Run, tmp_path: Path, *, as_backup: bool) -> None:
     original, disk = tmp_path / "ledger.db", tmp_path / "disk"
     Ledger(SqliteStore(str(original)), load_lifecycle(str(LIFECYCLE)), "test").close()
-    with read_only(disk):
+    with mounted(disk):
         store = f"sqlite:///{disk / 'ledger.db'}"
         if as_backup:
             copy(original, disk / "ledger.db")
@@ -121,6 +122,16 @@ def test_a_store_on_a_read_only_disk_is_read_all_the_same(run: Run, tmp_path: Pa
         code, _, err = run(*on(("erase", "A-1"), store, tmp_path))
         assert (code, err.count("\n")) == (2, 1)
         assert f"the folder {disk} is read-only" in err
+
+
+def test_a_backup_that_finds_no_room_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    original, disk = tmp_path / "ledger.db", tmp_path / "disk"
+    with closing(SqliteStore(str(original))) as store, store.transaction() as tx:
+        tx.put("large", "x" * 500_000)
+    with mounted(disk, size="100k"):
+        code, _, err = run("ledger", "backup", "--store", f"sqlite:///{original}", disk / "copy.db")
+        assert (code, "disk is full" in err) == (2, True)
+        assert list(disk.iterdir()) == []
 
 
 def test_a_missing_folder_is_named(tmp_path: Path, run: Run) -> None:

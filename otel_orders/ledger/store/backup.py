@@ -35,7 +35,7 @@ def copy(source: Path, target: Path) -> int:
         raise ConfigurationError(f"{source}: there is no such file")
     unfinished = target.with_name(target.name + ".part")
     try:
-        unfinished.unlink(missing_ok=True)
+        _discard(unfinished)  # of one that was killed
         _copy(source, unfinished)
         _sync(unfinished)
         unfinished.replace(target)
@@ -44,7 +44,12 @@ def copy(source: Path, target: Path) -> int:
     except OSError as error:
         raise ConfigurationError(f"{target}: {error.strerror}") from None
     finally:
-        unfinished.unlink(missing_ok=True)
+        _discard(unfinished)
+
+
+def _discard(unfinished: Path) -> None:
+    for suffix in ("", "-journal"):
+        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:
