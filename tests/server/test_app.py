@@ -68,6 +68,16 @@ def test_any_order_id_can_be_asked_for(client: httpx.Client, order_id: str) -> N
     assert "<script" not in page.text
 
 
+@pytest.mark.parametrize("order_id", [".", ".."])
+def test_an_order_that_browsers_take_out_of_a_path_is_found(client: httpx.Client, order_id: str) -> None:
+    post(client, changed(order_id))
+    listed = client.get("/statuses/INITIATED/orders", headers={"accept": "text/html"}).text
+    link = f"/find?order_id={order_id}"
+    assert f'href="{link}"' in listed
+    assert client.get(link).json()["order_id"] == order_id
+    assert f"Order {order_id}" in client.get(link, headers={"accept": "text/html"}).text
+
+
 def _request(client: httpx.Client, raw_path: str, **headers: str) -> httpx.Request:
     return client.build_request("GET", "/", headers=headers, extensions={"target": raw_path.encode()})
 
