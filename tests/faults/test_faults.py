@@ -203,7 +203,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
                 kept += names_of
             wait_for(lambda: client.get("/readyz").is_success)
             said = ledger.errors.read_text()
-            assert 1 <= said.count("nothing can be kept now") < ROUNDS
+            assert 1 <= said.count("nothing can be kept now") <= ROUNDS  # an outage, and at most once a minute
             assert "the store is written again, after" in said
             assert ledger.stop(signal.SIGTERM) == 0
         with closing(sqlite3.connect(disk / "ledger.db")) as store:
