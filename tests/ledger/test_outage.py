@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 FULL = StoreUnavailableError("the disk is full", "full")
 
 
-def test_an_outage_is_said_once_and_lasts_until_seconds_pass_without_a_failure(
+def test_a_full_disk_is_said_once_and_lasts_until_seconds_pass_without_a_failure(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = [0.0]
@@ -31,6 +31,13 @@ def test_an_outage_is_said_once_and_lasts_until_seconds_pass_without_a_failure(
         "otel_orders: the store is written again, after 20 s",
     ]
     assert outage.errors == {"full": 10}
+
+
+def test_an_outage_of_another_kind_is_over_with_the_first_success() -> None:
+    outage = Outage(lambda: 0.0)
+    outage.failed(StoreUnavailableError("the database is away"))
+    outage.succeeded()
+    assert (outage.why, outage.errors) == (None, {"unavailable": 1})
 
 
 def test_outages_that_come_again_and_again_are_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from otel_orders import names
 from otel_orders.errors import StoreUnavailableError
-from otel_orders.ledger import outage
 from otel_orders.ledger import writer as module
 from otel_orders.ledger.apply import ACCEPTED, BROKEN, DUPLICATE
 from otel_orders.ledger.reading import Reading
@@ -187,9 +186,8 @@ def test_a_sweep_that_fails_is_tried_again(store: Store, caplog: pytest.LogCaptu
 
 
 def test_an_outage_is_over_when_something_can_be_written_again_though_nothing_comes(
-    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(outage, "LASTS", 0.0)
     with writing(store) as writer:
         impatient(store)
         with held(store):
