@@ -94,11 +94,23 @@ class UnreadableOrderError(StoreError):
 
 
 class StoreUnavailableError(StoreError):
-    """The store does not answer, or its disk is full.  Nothing of the batch was kept; send it again."""
+    """The store does not answer, or its disk is full.  Nothing of the batch was kept; send it again.
+
+    reason: one of ``ledger.outage.REASONS``, fit for a metric label.
+    """
+
+    reason = "unavailable"
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
 
 
 class StoreConflictError(StoreUnavailableError):
     """Another replica wrote the same rows first.  Nothing was kept, and the same transaction again will do."""
+
+    reason = "conflict"
 
 
 class StoreLifecycleError(StoreError):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from otel_orders.errors import ConfigurationError
+from otel_orders.cli.ledger_store import existing
 from otel_orders.ledger.copying import copy
-from otel_orders.ledger.service import SQLITE, open_store
+from otel_orders.ledger.service import open_store
+from otel_orders.ledger.store import Access
 
 SAID_EVERY = 100_000
 """Orders between two lines that say how far it is."""
@@ -26,9 +26,7 @@ def copy_command(
     be there. While the copy runs nobody can write the source. It is all or nothing: when it was interrupted, run it
     again.
     """
-    if source.startswith(SQLITE) and not Path(source.removeprefix(SQLITE)).exists():
-        raise ConfigurationError(f"{source}: there is no such file")
-    with closing(open_store(source)) as there, closing(open_store(target)) as here:
+    with existing(source, Access.RUN) as there, closing(open_store(target)) as here:
         copied = copy(there, here, _say)
     typer.echo(f"otel-orders: copied {copied:,} orders with all totals, and compared both: they are the same", err=True)
 

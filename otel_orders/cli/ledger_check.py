@@ -9,6 +9,7 @@ import typer
 from otel_orders.cli.ledger_store import LifecycleFile, StoreUrl, existing, plan_of
 from otel_orders.ledger.check import Findings, repair
 from otel_orders.ledger.check import check as checked
+from otel_orders.ledger.store import Access
 
 
 def check(
@@ -21,7 +22,7 @@ def check(
     Names each order and each total that differs, and ends with status 1 then. A running ledger is not held up. Counters
     are never changed, since they never go down: --repair notes the rest that no order explains.
     """
-    with existing(store) as opened:
+    with existing(store, Access.CHANGE if mend else Access.READ) as opened:
         plan = plan_of(opened, lifecycle)
         found = checked(opened, plan)
         _tell(found)

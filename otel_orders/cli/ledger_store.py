@@ -16,7 +16,7 @@ from otel_orders.errors import ConfigurationError, OperationError, StoreUnavaila
 from otel_orders.ledger.model import Plan, Retention
 from otel_orders.ledger.operators import Operators
 from otel_orders.ledger.service import SQLITE, open_store
-from otel_orders.ledger.store import LIFECYCLE, RETENTION
+from otel_orders.ledger.store import LIFECYCLE, RETENTION, Access
 from otel_orders.lifecycle import load_lifecycle
 
 if TYPE_CHECKING:
@@ -51,12 +51,12 @@ def name_of(by: str | None) -> str:
 
 
 @contextmanager
-def existing(url: str) -> Iterator[Store]:
+def existing(url: str, access: Access = Access.READ) -> Iterator[Store]:
     """Open the store at *url*, which must be there: a mistyped path must not become an empty store."""
     path = url.removeprefix(SQLITE)
     if url.startswith(SQLITE) and path and not Path(path).exists():
-        raise ConfigurationError(f"--store {url}: there is no such file")
-    with closing(open_store(url)) as store:
+        raise ConfigurationError(f"{url}: there is no such file")
+    with closing(open_store(url, access)) as store:
         yield store
 
 
@@ -123,5 +123,5 @@ def operators(store: str | None, lifecycle: str, url: str) -> Iterator[Operators
     if store is None:
         yield Remote(url)
         return
-    with existing(store) as opened:
+    with existing(store, Access.CHANGE) as opened:
         yield Operators(opened, plan_of(opened, lifecycle))

@@ -6,15 +6,14 @@ A pseudonym cannot be turned back, so every known order id is tried with the key
 from __future__ import annotations
 
 import re
-from contextlib import closing
 from itertools import chain
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from otel_orders.cli.ledger_store import existing
 from otel_orders.errors import ConfigurationError
-from otel_orders.ledger.service import open_store
 from otel_orders.settings import PSEUDONYM_KEY, read_http_settings
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 FORM = re.compile(r"p-[0-9a-f]{20}")
 IDS_AT_ONCE = 1000
-SQLITE = "sqlite:///"
 
 
 def resolve(
@@ -60,10 +58,7 @@ def _known(store: str | None, orders: Path | None) -> Iterator[str]:
 
 
 def _of_store(url: str) -> Iterator[str]:
-    path = url.removeprefix(SQLITE)
-    if url.startswith(SQLITE) and path and not Path(path).exists():  # opening it would make an empty one
-        raise ConfigurationError(f"--ledger-store {url}: there is no such file")
-    with closing(open_store(url)) as store:
+    with existing(url) as store:
         yield from chain.from_iterable(store.all_ids(IDS_AT_ONCE))
 
 

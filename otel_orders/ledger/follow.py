@@ -72,11 +72,11 @@ class Follower:
 
     def __init__(self, path: str, store: Store, writer: Writer, new_reading: Callable[[], Reading]) -> None:
         self._file = FollowedFile(path, store, writer, new_reading)
-        self._poller = Poller(f"the file {path}", lambda: self._file.look(self._poller))
+        self.poller = Poller(f"the file {path}", lambda: self._file.look(self.poller))
 
     def close(self) -> None:
         """Stop after the piece that is being read."""
-        self._poller.close()
+        self.poller.close()
         self._file.close()
 
 
@@ -100,19 +100,21 @@ class FollowedFile:
         if self._file is not None:
             self._file.close()
 
-    def look(self, ending: Ending) -> None:
-        """Read what is new, unless it is *ending*."""
+    def look(self, ending: Ending) -> bool:
+        """Read what is new, unless it is *ending*; return whether nothing is left: neither there nor in newer files."""
         if self._file is None:
             self._file = self._first()
         if self._file is not None and not _continues(self._file, self._position):
             self._move_on(self._file, *self._read_copy(ending))
         if self._file is None:
-            return
+            return True
         self._read_lines(self._file, ending)
-        if self._is_over(self._file):
-            self._read_lines(self._file, ending, to_the_end=True)
-            here = os.fstat(self._file.fileno())
-            self._move_on(self._file, here.st_mtime_ns, _identity(here))
+        if not self._is_over(self._file):
+            return self._replaced_at is None
+        self._read_lines(self._file, ending, to_the_end=True)
+        here = os.fstat(self._file.fileno())
+        self._move_on(self._file, here.st_mtime_ns, _identity(here))
+        return self._file is None
 
     def _first(self) -> BinaryIO | None:
         """Open the file that was being read, wherever it is now, else the one at the path."""

@@ -36,25 +36,29 @@ class PatternFollower:
         self._new_file: Callable[[str], FollowedFile] = lambda path: FollowedFile(path, store, writer, new_reading)
         self._files: dict[str, FollowedFile] = {}
         self._said: set[str] = set()
-        self._poller = Poller(f"the files {pattern}", self._look)
+        self.poller = Poller(f"the files {pattern}", self._look)
 
     def close(self) -> None:
         """Stop after the piece that is being read."""
-        self._poller.close()
+        self.poller.close()
         for file in self._files.values():
             file.close()
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
         for path in sorted(glob.glob(self._pattern, recursive=True)):  # noqa: PTH207 - a pattern may be absolute
             if path not in self._files and not self._is_left_aside(path):
                 self._files[path] = self._new_file(path)
-        for path, file in self._files.items():
-            try:
-                file.look(self._poller)
-            except Exception as error:
-                self._say(path, f"cannot follow {path}, trying on: {error}")
-            else:
-                self._said.discard(path)
+        left = [path for path, file in self._files.items() if not self._look_at(path, file)]
+        return not left
+
+    def _look_at(self, path: str, file: FollowedFile) -> bool:
+        try:
+            caught_up = file.look(self.poller)
+        except Exception as error:
+            self._say(path, f"cannot follow {path}, trying on: {error}")
+            return False
+        self._said.discard(path)
+        return caught_up
 
     def _is_left_aside(self, path: str) -> bool:
         if is_compressed(Path(path)):

@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_orders import names
 from otel_orders.errors import EventError
 from otel_orders.ledger.bulk import check_message, check_tree, records_below
+from otel_orders.ledger.reading import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,6 +37,10 @@ BOM = b"\xef\xbb\xbf"
 """What some systems begin a file of UTF-8 with."""
 STATUS_ERROR = 2
 """STATUS_CODE_ERROR of OTLP's trace.proto."""
+
+EVENT_TYPES = frozenset({*KINDS, names.HEARTBEAT})
+OURS = ("order.", "service.")
+"""How the names of event types begin."""
 
 _IDS = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
 _SCALARS = ("string_value", "int_value", "bool_value", "double_value", "bytes_value")
@@ -191,10 +196,25 @@ def lines(body: bytes, reading: Reading) -> None:
     for line in _lines(body):
         try:
             record = _decode_line(line)
+            _check_meant(record)
         except EventError as error:
             reading.refuse(error)
         else:
             reading.take(record)
+
+
+def _check_meant(record: dict[str, Any]) -> None:
+    """Raise EventError for a line that is meant as an event and does not say which, rather than pass it over unsaid.
+
+    Log lines may stand among events; what names an order's new status, and no level, is none.
+    """
+    event_type = record.get(names.EVENT_TYPE)
+    named = event_type if isinstance(event_type, str) else ""
+    if named in EVENT_TYPES or "level" in record:
+        return
+    if named.startswith(OURS) or names.TO_STATUS in record:
+        reason = "no_event_type" if event_type is None else "unknown_event_type"
+        raise EventError(reason, f"expected one of {', '.join(sorted(EVENT_TYPES))}")
 
 
 def _lines(body: bytes) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ Counts of nothing are 0; the oldest of nothing is absent.  Timestamps, not ages,
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import HistogramMetricFamily
@@ -15,16 +15,18 @@ from otel_orders import names
 from otel_orders.ledger import apply, flow_metrics, reading
 from otel_orders.ledger.families import counter, gauge
 from otel_orders.ledger.model import UNKNOWN
+from otel_orders.ledger.outage import REASONS
 from otel_orders.ledger.store import LIFECYCLE
 from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.totals import INFINITE, SUM, edges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from prometheus_client.core import Metric
 
     from otel_orders.ledger.model import Plan
+    from otel_orders.ledger.polling import Poller
     from otel_orders.ledger.probe import Probe
     from otel_orders.ledger.store import Store
     from otel_orders.ledger.totals import Series
@@ -67,11 +69,28 @@ CORRECTED: Final = (names.REACHED, names.TIME_IN_STATUS, names.MILESTONE, names.
 """Counters that a late event may prove wrong."""
 
 
-class LedgerCollector:
-    """A prometheus_client collector over a store."""
+class Following(Protocol):
+    """What follows a source."""
 
-    def __init__(self, store: Store, plan: Plan, writer: Writer | None = None, probe: Probe | None = None) -> None:
+    @property
+    def poller(self) -> Poller:
+        """What reads it."""
+        ...
+
+
+class LedgerCollector:
+    """A prometheus_client collector over a store.  followers: there may be more later."""
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        writer: Writer | None = None,
+        probe: Probe | None = None,
+        followers: Sequence[Following] = (),
+    ) -> None:
         self._store = store
+        self._followers = followers
         self._probe = probe
         self._plan = plan
         self._writer = writer
@@ -142,6 +161,12 @@ class LedgerCollector:
             yield gauge("otel_orders_ledger_waiting_events", "Events that wait for the disk.", [], [((), waiting)])
             text = "When timers were last looked at; orders are found stuck no later."
             yield gauge("otel_orders_ledger_swept_timestamp_seconds", text, [], [((), swept)])
+            text = "Writes that failed since this ledger started; their senders were told to try again."
+            failed: dict[Series, int] = {(reason,): self._writer.outage.errors[reason] for reason in REASONS}
+            yield counter(names.STORE_ERRORS, text, ["reason"], failed)
+        text = "When a followed source was last read to its end; at first, when this ledger started."
+        read = [((one.poller.what.removeprefix("the "),), one.poller.caught_up_at) for one in self._followers]
+        yield gauge(names.FOLLOWED_READ, text, ["source"], read)
 
     def _histogram(self, name: str, text: str, labels: list[str], series: dict[Series, int]) -> Metric:
         family = HistogramMetricFamily(name, text, labels=labels)

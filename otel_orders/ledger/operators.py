@@ -72,7 +72,8 @@ class Operators:
     def erase_partner(self, partner_id: str, by: str) -> int:
         """Remove all orders that an event of *partner_id* is known of, and return how many; those to come are kept."""
         now, key, count = self._clock(), key_of(self._store), 0
-        _text("partner_id", partner_id)
+        if not isinstance(partner_id, str) or not 0 < len(partner_id) <= MAX_TEXT:  # as senders may have written it
+            raise OperationError(f"partner_id: expected 1 to {MAX_TEXT} characters")
         _text("by", by)
         for rows in self._store.scan(AT_ONCE):
             theirs = [order_id for order_id, state in rows if _is_of(readable(state), partner_id)]

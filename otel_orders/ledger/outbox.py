@@ -37,17 +37,17 @@ class OutboxFollower:
         self._writer = writer
         self._new_reading = new_reading
         self._last = 0
-        self._poller = Poller(f"the outbox in {path}", self._look)
+        self.poller = Poller(f"the outbox in {path}", self._look)
 
     def close(self) -> None:
         """Stop after the rows that are being read."""
-        self._poller.close()
+        self.poller.close()
 
     def _look(self) -> None:
         if not os.path.exists(self._path):  # noqa: PTH110 - the application has not made it yet
             return
         with closing(sqlite3.connect(f"file:{quote(self._path)}?mode=ro", uri=True)) as connection:
-            while not self._poller.closing and self._read(connection):
+            while not self.poller.closing and self._read(connection):
                 pass
 
     def _read(self, connection: sqlite3.Connection) -> bool:

@@ -57,11 +57,11 @@ class PostgresOutboxFollower:
         self._store = store
         self._reached = Reached()
         self._connection: Connection | None = None
-        self._poller = Poller(f"the outbox in {self._address.shown}", self._look)
+        self.poller = Poller(f"the outbox in {self._address.shown}", self._look)
 
     def close(self) -> None:
         """Stop after the rows that are being read."""
-        self._poller.close()
+        self.poller.close()
         self._disconnect()
 
     def _disconnect(self) -> None:
@@ -75,7 +75,7 @@ class PostgresOutboxFollower:
                 self._connection = self._address.connect()
                 self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 self._connection.read_only = True
-            while not self._poller.closing and self._read(self._connection):
+            while not self.poller.closing and self._read(self._connection):
                 pass
         except psycopg.Error:
             self._disconnect()

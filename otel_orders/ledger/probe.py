@@ -180,6 +180,10 @@ class Probe:
         try:
             async with asyncio.timeout(PROBE_WITHIN), self._client() as client:
                 await asyncio.gather(*(ask(client, queue) for queue in self._watched))
+                if None in answers.values():
+                    await self._check_vhost(client)
+        except ProbeError as error:
+            return {}, error
         except TimeoutError:
             trouble.append(ProbeError(f"it did not answer within {span(PROBE_WITHIN)}"))
         return answers, trouble[0] if trouble else None
@@ -190,15 +194,29 @@ class Probe:
         return httpx.AsyncClient(auth=user, verify=self._trusted, trust_env=False, timeout=PROBE_WITHIN)
 
     async def _about(self, client: httpx.AsyncClient, queue: str) -> dict[str, Any] | None:
-        where = "/".join(quote(part, safe="") for part in (self._asked.vhost, queue))
-        url = f"{self._asked.url}/api/queues/{where}"
+        return await self._object(client, "queues", queue, queues.COLUMNS)
+
+    async def _check_vhost(self, client: httpx.AsyncClient) -> None:
+        """Raise ProbeError where there is no such virtual host, and so no queue; all have this exchange."""
+        found = await self._object(client, "exchanges", "amq.direct", ("name",))
+        if found is None or found.get("name") != "amq.direct":
+            raise ProbeError(
+                f"it has no virtual host {self._asked.vhost!r} (--rabbitmq-vhost), or is no RabbitMQ management API"
+            )
+
+    async def _object(
+        self, client: httpx.AsyncClient, kind: str, name: str, columns: Sequence[str]
+    ) -> dict[str, Any] | None:
+        """Return what is told of one object, None where it is not there.  Raises ProbeError."""
+        where = "/".join(quote(part, safe="") for part in (self._asked.vhost, name))
+        url = f"{self._asked.url}/api/{kind}/{where}"
         try:
-            async with client.stream("GET", url, params={"columns": ",".join(queues.COLUMNS)}) as answer:
+            async with client.stream("GET", url, params={"columns": ",".join(columns)}) as answer:
                 if answer.status_code == httpx.codes.NOT_FOUND:
                     return None
                 if not answer.is_success:
-                    raise ProbeError(f"{answer.status_code} {answer.reason_phrase} for queue {queue}")
-                return _decoded(await _body(answer), queue)
+                    raise ProbeError(f"{answer.status_code} {answer.reason_phrase} for {kind[:-1]} {name}")
+                return _decoded(await _body(answer), name)
         except httpx.HTTPError as error:
             raise ProbeError(f"{type(error).__name__}: {error}") from None
 
@@ -212,8 +230,8 @@ async def _body(answer: httpx.Response) -> bytes:
     return body
 
 
-def _decoded(body: bytes, queue: str) -> dict[str, Any]:
+def _decoded(body: bytes, name: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise ProbeError(f"what it says about queue {queue} is no JSON object") from None
+        raise ProbeError(f"what it says about {name} is no JSON object") from None

@@ -58,7 +58,7 @@ class Reading:
     """What was read of one request, or of a piece of a file.
 
     received: to be kept.  rejected: how many were refused, by result.  reasons: why, with counts, for the sender.
-    retention: how old an event may be.
+    passed_over: records that are no events of ours, such as log lines.  retention: how old an event may be.
     """
 
     def __init__(self, lifecycle: Lifecycle, env: str, now: int, retention: Retention = KEPT) -> None:
@@ -70,6 +70,7 @@ class Reading:
         self.received: list[Received] = []
         self.rejected: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.passed_over = 0
 
     @property
     def seen(self) -> list[Seen]:
@@ -80,6 +81,7 @@ class Reading:
         """Read *record*, flat and named as names.py has it; one that is no event of ours is passed over."""
         event_type = record.get(names.EVENT_TYPE)
         if not isinstance(event_type, str) or (event_type not in KINDS and event_type != names.HEARTBEAT):
+            self.passed_over += 1
             return
         try:
             self._take(record, event_type)

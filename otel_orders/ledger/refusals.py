@@ -1,4 +1,4 @@
-"""Say in the log what was refused and why: at once, then at most once a minute."""
+"""Say in the log what was refused and why: within a second, then at most once a minute."""
 
 from __future__ import annotations
 
@@ -23,9 +23,17 @@ class Refusals:
     def note(self, reasons: Counter[str]) -> None:
         """Add *reasons*, with counts."""
         self._reasons += reasons
-        now = time.monotonic()
-        if self._reasons and now - self._said >= SAY_EVERY:
-            counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self._reasons.items()))
-            logger.warning("otel_orders: refused: %s (said once a minute; senders were told too)", counts)
-            self._reasons.clear()
-            self._said = now
+
+    def say_if_time(self) -> None:
+        """Say what has not been said, unless something was less than a minute ago."""
+        if time.monotonic() - self._said >= SAY_EVERY:
+            self.say()
+
+    def say(self) -> None:
+        """Say what has not been said."""
+        if not self._reasons:
+            return
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self._reasons.items()))
+        logger.warning("otel_orders: refused: %s (said once a minute; senders were told too)", counts)
+        self._reasons.clear()
+        self._said = time.monotonic()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_orders import names
-from otel_orders.errors import ConfigurationError, MissingExtraError, UnreadableOrderError
+from otel_orders.errors import ConfigurationError, MissingExtraError, StoreUnavailableError, UnreadableOrderError
 from otel_orders.ledger import apply
 from otel_orders.ledger.board import OtherLifecycle, Stage, board, other_lifecycles, quiet_services
 from otel_orders.ledger.figures import report
@@ -20,7 +19,7 @@ from otel_orders.ledger.operators import Operators
 from otel_orders.ledger.outbox import OutboxFollower
 from otel_orders.ledger.probe import Probe
 from otel_orders.ledger.reading import Reading
-from otel_orders.ledger.store import LIFECYCLE, RETENTION, Batch
+from otel_orders.ledger.store import LIFECYCLE, RETENTION, Access, Batch
 from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.store.sqlite import SqliteStore
 from otel_orders.ledger.story import story, told_hold
@@ -57,27 +56,25 @@ def held(state: bytes, now: int) -> dict[str, Any] | None:
     return told_hold(order, now) if order else None
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, access: Access = Access.RUN) -> Store:
     """Open the store at *url*: ``sqlite:///PATH`` or ``postgresql://...``.  Raises ConfigurationError, StoreError."""
     if url.startswith(POSTGRES):
-        return _postgres(url)
+        return _postgres(url, access)
     path = url.removeprefix(SQLITE)
     if not url.startswith(SQLITE) or path in ("", ":memory:"):
         shown = url if "@" not in url and "password" not in url else url.partition(":")[0] + ":..."
         raise ConfigurationError(
             f"--store {shown!r}: expected {SQLITE}PATH, the path of a file, or postgresql://USER@HOST/DATABASE"
         )
-    if not Path(path).absolute().parent.is_dir():
-        raise ConfigurationError(f"--store {url}: there is no folder {Path(path).parent}; make it first")
-    return SqliteStore(path)
+    return SqliteStore(path, access)
 
 
-def _postgres(url: str) -> Store:
+def _postgres(url: str, access: Access) -> Store:
     try:
         from otel_orders.ledger.store.postgres import PostgresStore  # noqa: PLC0415 - an extra brings its driver
     except ImportError:  # also a driver that lacks libpq
         raise MissingExtraError("--store postgresql://...", "postgres") from None
-    return PostgresStore(url)
+    return PostgresStore(url, access)
 
 
 def _postgres_outbox() -> type[PostgresOutboxFollower]:
@@ -117,9 +114,9 @@ class Ledger:
         self.writer = Writer(batch, on_event)
         self.operators = Operators(store, self.plan)
         self._probe = None if rabbitmq is None else Probe(rabbitmq, list(lifecycle.queues), store)
-        self.metrics = LedgerCollector(store, self.plan, self.writer, self._probe)
-        self._watch = Watch(store, lifecycle)
         self._followers: list[Follower | PatternFollower | OutboxFollower | PostgresOutboxFollower] = []
+        self.metrics = LedgerCollector(store, self.plan, self.writer, self._probe, self._followers)
+        self._watch = Watch(store, lifecycle)
         try:
             self._followers.extend(map(self._follower, follow))
         except BaseException:
@@ -184,6 +181,8 @@ class Ledger:
         """Whether events can be kept.  Raises StoreError where the store says no."""
         if not self.writer.alive:
             return False
+        if self.writer.outage.why is not None:
+            raise StoreUnavailableError(self.writer.outage.why)
         self._agree()
         return True
 

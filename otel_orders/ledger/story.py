@@ -54,7 +54,7 @@ def story(order_id: str, order: Order, plan: Plan, now: int) -> dict[str, Any]:
         names.STATUS: fold.status,
         "owner": status.owner if status else None,
         "since": fold.entered_at if fold.status else None,
-        "seconds_in_status": (now - fold.entered_at) / 1e9 if fold.status and not ended else None,
+        "seconds_in_status": max(0, now - fold.entered_at) / 1e9 if fold.status and not ended else None,
         "ended": ended,
         "stuck_at": deadline if not ended else None,
         "stuck": deadline is not None and not ended and deadline <= now,

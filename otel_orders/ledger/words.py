@@ -10,9 +10,14 @@ SECOND: Final = 1_000_000_000
 
 
 def span(seconds: float | None) -> str:
-    """Return a time as people say it: ``3 d 4 h``, ``5 min 10 s``, ``0.25 s``; empty for None."""
+    """Return a time as people say it: ``3 d 4 h``, ``5 min 10 s``, ``250 ms``; empty for None.
+
+    What has not begun yet, by a clock that is ahead, lasts ``0 s``.
+    """
     if seconds is None:
         return ""
+    if seconds <= 0:
+        return "0 s"
     for size, unit, below, small in UNITS:
         if seconds >= size:
             rest = int(seconds % size // below)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_orders.errors import OtelOrdersError, StoreError, StoreUnavailableError
 from otel_orders.ledger.apply import BROKEN
+from otel_orders.ledger.outage import Outage
 from otel_orders.ledger.reading import REJECTED
 from otel_orders.ledger.refusals import Refusals
 
@@ -63,6 +64,8 @@ class Writer:
         self._closed = False
         self._swept = 0.0
         self._sweep_failed = False
+        self.outage = Outage()
+        """How the store's writes do."""
         self._thread = threading.Thread(target=self._run, name="otel-orders-writer", daemon=True)
         self.swept_at = time.time()
         """When timers were last looked at, unix seconds."""
@@ -107,6 +110,7 @@ class Writer:
             if works:
                 self._write(works)
             self._sweep_if_time()
+        self._refusals.say()
 
     def _next(self) -> tuple[list[_Work], bool]:
         """Return what waits, up to AT_ONCE events, and whether there can be more."""
@@ -131,13 +135,19 @@ class Writer:
         try:
             results = self._ingest(works)
         except StoreError as error:
+            self._failed(error)
             self._fail(works, error)
         except Exception:  # whatever it is, it must not cost the neighbours
             logger.exception("otel_orders: a batch failed; its events are tried apart")
             for work in works:
                 self._write_apart(work)
         else:
+            self.outage.succeeded()
             self._answer(works, results)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, StoreUnavailableError):
+            self.outage.failed(error)
 
     def _write_apart(self, work: _Work) -> None:
         """Write what can be written of *work*; results of its events that cannot are BROKEN."""
@@ -146,6 +156,7 @@ class Writer:
             rejected = work.reading.rejected + Counter({REJECTED: results.count(BROKEN)})
             self._batch.ingest([], seen=work.reading.seen, rejected=rejected, notes=work.notes)
         except StoreError as error:
+            self._failed(error)
             self._fail([work], error)
         except Exception as error:
             self._fail([work], StoreUnavailableError(type(error).__name__))
@@ -207,9 +218,13 @@ class Writer:
     def _sweep_if_time(self) -> None:
         if time.monotonic() - self._swept < SWEEP_EVERY:
             return
+        self._refusals.say_if_time()
         try:
             more = self._sweep()
             self._sweep_failed = False
+        except StoreUnavailableError as error:
+            more = False
+            self.outage.failed(error)
         except Exception as error:
             more = False
             if not self._sweep_failed:  # said once in a row of failures, or a full disk would fill the log
@@ -222,6 +237,9 @@ class Writer:
 
     def _sweep(self) -> bool:
         """Look at timers, unless another replica does; return whether more are due."""
+        if self.outage.why is not None:
+            self._batch.write_something()
+            self.outage.succeeded()
         elsewhere = self._batch.swept_elsewhere()
         if elsewhere is not None:
             self.swept_at = elsewhere / 1e9

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import msgspec
 from starlette.applications import Starlette
@@ -90,15 +89,20 @@ def stages(request: Request) -> Response:
 
 
 def find(request: Request) -> Response:
-    """GET /find?order_id=ID: where the page's search field leads."""
+    """GET /find?order_id=ID: where the search field leads; itself the story of an order that no path can name."""
     order_id = request.query_params.get("order_id", "").strip()
-    return RedirectResponse("/orders/" + quote(order_id, safe="") if order_id else "/", 303)
+    if order_id in pages.NO_PATH:
+        return _order(request, order_id)
+    return RedirectResponse(pages.path_of(order_id) if order_id else "/", 303)
 
 
 def order(request: Request) -> Response:
     """GET /orders/{order_id}: one order's story, as a page for browsers."""
+    return _order(request, request.path_params["order_id"])
+
+
+def _order(request: Request, order_id: str) -> Response:
     ledger: Ledger = request.app.state.ledger
-    order_id = request.path_params["order_id"]
     told = ledger.story(order_id)
     if pages.wants_page(request):
         return pages.order_page(told, ledger.env) if told else pages.no_order_page(order_id, ledger.env)

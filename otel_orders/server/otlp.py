@@ -27,6 +27,7 @@ from otel_orders.server.bodies import RETRY_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from google.protobuf.message import Message
     from starlette.requests import Request
@@ -84,9 +85,15 @@ async def events(request: Request) -> Response:
     """POST /events: one JSON object a line.  422 where all of them were refused, so that a script's sender notices."""
     if "origin" in request.headers:
         raise HTTPException(403, "web pages may not send events")
-    results, refused = await _kept(request, _lines)
+    async with _read(request, _lines) as reading:
+        results, refused = await kept(request.app.state.ledger, reading)
     counts = Counter(result for result in sorted(results) if result not in REFUSED)
-    told = {"received": counts.total() + refused.total(), "results": counts, "rejected": refused}
+    told = {
+        "received": counts.total() + refused.total(),
+        "results": counts,
+        "rejected": refused,
+        "passed_over": reading.passed_over,
+    }
     return JSONResponse(told, 422 if refused and not counts else 200)
 
 
@@ -99,7 +106,8 @@ async def _otlp(request: Request, signal: Signal) -> Response:
     json = _media_type(request) != PROTOBUF
     try:
         _check_media_type(request)
-        _, refused = await _kept(request, lambda body, into: signal.take(body, into, json=json))
+        async with _read(request, lambda body, into: signal.take(body, into, json=json)) as reading:
+            _, refused = await kept(request.app.state.ledger, reading)
     except HTTPException as error:
         why = Status(code=CODES.get(error.status_code, INVALID_ARGUMENT), message=error.detail)
         return _encoded(why, json=json, status=error.status_code, headers=error.headers)
@@ -115,11 +123,9 @@ def _check_media_type(request: Request) -> None:
         raise HTTPException(415, f"expected content-type {PROTOBUF} or {JSON}")
 
 
-async def _kept(request: Request, read: Read) -> tuple[list[str], Counter[str]]:
-    ledger: Ledger = request.app.state.ledger
+def _read(request: Request, read: Read) -> AbstractAsyncContextManager[Reading]:
     intake: Intake = request.app.state.intake
-    async with intake.body(request, decoder(ledger, read)) as reading:
-        return await kept(ledger, reading)
+    return intake.body(request, decoder(request.app.state.ledger, read))
 
 
 def decoder(ledger: Ledger, read: Read) -> Callable[[bytes], Reading]:

@@ -33,6 +33,9 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 
+NO_PATH: Final = (".", "..")
+"""Order ids that browsers take out of a path, also where they are encoded (WHATWG URL, "double-dot path segment")."""
+
 
 def wants_page(request: Request) -> bool:
     """Whether *request* comes from a browser rather than a program."""
@@ -78,11 +81,14 @@ def _page(template: str, status: int = 200, **shown: Any) -> Response:
     return HTMLResponse(_templates.get_template(template).render(**shown), status, HEADERS)
 
 
-def _path_of(order_id: str) -> str:
+def path_of(order_id: str) -> str:
+    """Return where the story of *order_id* is, relative to the ledger."""
+    if order_id in NO_PATH:
+        return "/find?order_id=" + order_id
     return "/orders/" + quote(order_id, safe="")
 
 
 _templates = jinja2.Environment(
     loader=jinja2.PackageLoader("otel_orders.server"), autoescape=True, undefined=jinja2.StrictUndefined
 )
-_templates.filters.update(span=span, moment=moment, path_of=_path_of)
+_templates.filters.update(span=span, moment=moment, path_of=path_of)

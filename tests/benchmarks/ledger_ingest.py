@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from otel_orders.ledger.kept import CHANGED, Kept
 from otel_orders.ledger.model import Plan
 from otel_orders.ledger.store import Batch, Received
-from otel_orders.ledger.store.sqlite import VERSION, SqliteStore
+from otel_orders.ledger.store.sqlite import SqliteStore
+from otel_orders.ledger.store.sqlite_schema import VERSION
 from otel_orders.lifecycle import load_lifecycle
 from tests.benchmarks.harness import Figure, benchmark
 

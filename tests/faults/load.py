@@ -15,9 +15,11 @@ import httpx
 
 import otel_orders
 from otel_orders import names
+from otel_orders.errors import ConfigurationError, StoreUnavailableError
 from otel_orders.ledger import ingest
 from otel_orders.ledger.reading import Reading
-from otel_orders.ledger.store.sqlite import SqliteStore
+from otel_orders.ledger.service import open_store
+from otel_orders.ledger.store import Access
 from tests.ledger import audit, senders
 from tests.ledger.senders import ENV, SECOND, walk
 from tests.ledger.strategies import LIFECYCLE, PLAN
@@ -39,13 +41,13 @@ Records = list[dict[str, Any]]
 class Load:
     """What is sent, by every way in, to whatever ledger runs at the moment."""
 
-    def __init__(self, folder: Path, seed: int = 7) -> None:
+    def __init__(self, folder: Path, seed: int = 7, store: str | None = None) -> None:
+        self.store = store or f"sqlite:///{folder / 'ledger.db'}"
         self.followed = folder / "legacy.jsonl"
         self.outbox = folder / "shop.db"
         self.sent: Records = []
         self.acknowledged = 0
         self.failed = 0
-        self._folder = folder
         self._rng = random.Random(seed)
         self._lock = threading.Lock()
         self._ledger: Running | None = None
@@ -161,7 +163,7 @@ class Load:
         ingest.lines(senders.lines(self.sent), reading)
         for received in reading.received:
             expected[received.order_id][received.event.id] = received.event
-        with closing(SqliteStore(str(self._folder / "ledger.db"))) as store:
+        with closing(open_store(self.store, Access.READ)) as store:
             audit.check(store, {order_id: list(events.values()) for order_id, events in expected.items()}, PLAN)
             assert store.totals()[names.LEDGER_EVENTS, "accepted"] == len(self.sent)
             assert not store.totals().get((names.LEDGER_EVENTS, "rejected"))
@@ -169,10 +171,13 @@ class Load:
 
 def accepted(folder: Path) -> int:
     """Return how many events the store in *folder* has."""
-    with closing(sqlite3.connect(folder / "ledger.db", timeout=30)) as store:
-        series = f'["{names.LEDGER_EVENTS}","accepted"]'
-        try:
-            found = store.execute("SELECT value FROM totals WHERE series = ?", (series,)).fetchone()
-        except sqlite3.OperationalError:  # there is no schema yet
-            return 0
-    return found[0] if found else 0
+    return accepted_in(f"sqlite:///{folder / 'ledger.db'}")
+
+
+def accepted_in(store: str) -> int:
+    """Return how many events the store at this URL has."""
+    try:
+        with closing(open_store(store, Access.READ)) as opened:
+            return opened.totals().get((names.LEDGER_EVENTS, "accepted"), 0)
+    except (ConfigurationError, StoreUnavailableError):  # it is not there yet, or not at present
+        return 0

@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.load import Load, accepted
-from tests.integration.processes import COMMAND, LIFECYCLE, Running, running
+from tests.faults.load import Load, accepted, accepted_in
+from tests.integration.processes import COMMAND, LIFECYCLE, Running, running, started
 from tests.ledger.senders import changed, lines
 from tests.sinks import receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from tests.postgres import Postgres
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
@@ -42,17 +45,18 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def loaded(folder: Path) -> Iterator[Load]:
-    """Send inside the block; then let an undisturbed ledger take what is left, and check all."""
-    load = Load(folder)
-    last: list[Running] = []
+def loaded(folder: Path, store: str | None = None) -> Iterator[Load]:
+    """Send inside the block; then let an undisturbed ledger take what is left, and check all.
+
+    store: where, for another than SQLite in *folder*.
+    """
+    load = Load(folder, store=store)
 
     def take_the_rest() -> None:
-        with running(folder, *load.arguments) as ledger:
-            last.append(ledger)
+        with of(load, folder) as ledger:
             load.to(ledger)
             done.wait()
-            wait_for(lambda: accepted(folder) >= len(load.sent))
+            wait_for(lambda: accepted_in(load.store) >= len(load.sent))
             assert ledger.stop(signal.SIGTERM) == 0
             assert "Traceback" not in ledger.errors.read_text()
 
@@ -71,17 +75,53 @@ def loaded(folder: Path) -> Iterator[Load]:
     load.check()
 
 
-def test_killed_at_any_moment(tmp_path: Path) -> None:
+def of(load: Load, folder: Path) -> AbstractContextManager[Running]:
+    """Run a ledger that takes what *load* sends."""
+    where = ("--store", load.store, "--lifecycle", str(LIFECYCLE), "--env", "test")
+    return started(folder, "ledger", *where, *load.arguments)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest) -> str | None:
+    """Where the ledger keeps what it takes; None for SQLite."""
+    return None if request.param == "sqlite" else request.getfixturevalue("durable_url")
+
+
+@pytest.fixture
+def durable_url(private_postgres: Postgres) -> Iterator[str]:
+    with private_postgres.new() as url:
+        yield url
+
+
+def test_killed_at_any_moment(tmp_path: Path, store: str | None) -> None:
     rng = random.Random(11)
-    with loaded(tmp_path) as load:
+    with loaded(tmp_path, store) as load:
         for kill in range(ROUNDS):
-            with running(tmp_path, *load.arguments) as ledger:
+            with of(load, tmp_path) as ledger:
                 load.to(ledger)
-                enough = accepted(tmp_path) + rng.randrange(1, 600)
-                wait_for(lambda: accepted(tmp_path) >= enough)  # noqa: B023 - at once
+                enough = accepted_in(load.store) + rng.randrange(1, 600)
+                wait_for(lambda: accepted_in(load.store) >= enough)  # noqa: B023 - at once
                 ledger.stop(signal.SIGKILL)
             if kill % 5 == 1:
                 load.rotate()
+
+
+def test_a_database_that_dies_again_and_again(tmp_path: Path, private_postgres: Postgres, durable_url: str) -> None:
+    """All totals are compared with those of a reference that folds all that was sent."""
+    with loaded(tmp_path, durable_url) as load, of(load, tmp_path) as ledger, ledger.client() as client:
+        load.to(ledger)
+        for _ in range(ROUNDS):
+            enough = accepted_in(durable_url) + 300
+            wait_for(lambda: accepted_in(durable_url) >= enough)  # noqa: B023 - at once
+            failed = load.failed
+            private_postgres.stop()
+            wait_for(lambda: load.failed > failed)  # noqa: B023 - at once
+            assert client.get("/readyz").status_code == 503
+            private_postgres.start()
+        wait_for(lambda: client.get("/readyz").is_success)
+        load.to(None)
+        assert ledger.stop(signal.SIGTERM) == 0
+        assert "Traceback" not in ledger.errors.read_text()
 
 
 def test_stopped_by_a_signal_while_requests_are_under_way(tmp_path: Path) -> None:
@@ -154,10 +194,17 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
                         kept += names_of
                     assert answer.status_code == 503
                     assert answer.headers["retry-after"] == "1"
+                    assert (client.get("/readyz").status_code, "full" in client.get("/readyz").text) == (503, True)
+                    full_writes = [line for line in client.get("/metrics").text.splitlines() if 'reason="full"' in line]
+                    assert float(full_writes[0].split()[1]) > again
                     assert client.get("/healthz").is_success
                     assert not kept or client.get(f"/orders/{kept[0]}").is_success
                 assert client.post("/events", content=body).json()["results"] == {"accepted": 100}
                 kept += names_of
+            wait_for(lambda: client.get("/readyz").is_success)
+            said = ledger.errors.read_text()
+            assert 1 <= said.count("nothing can be kept now") <= ROUNDS  # an outage, and at most once a minute
+            assert "the store is written again, after" in said
             assert ledger.stop(signal.SIGTERM) == 0
         with closing(sqlite3.connect(disk / "ledger.db")) as store:
             found = {order_id for (order_id,) in store.execute("SELECT order_id FROM orders")}

@@ -154,7 +154,7 @@ def damaged(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "error"),
     [
-        (no_store, StoreUnavailableError),
+        (no_store, ConfigurationError),
         (no_database, StoreUnavailableError),
         (of_the_future, StoreVersionError),
         (damaged, StoreUnavailableError),
@@ -169,6 +169,15 @@ def test_what_is_no_good_store_makes_no_backup(tmp_path: Path, make: object, err
     with pytest.raises(error):
         copy(bad, target)
     assert list(target.parent.iterdir()) == []
+
+
+def test_what_a_killed_backup_left_is_gone_after_the_next(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for left in ("copy.db.part", "copy.db.part-journal"):
+        (folder / left).write_bytes(b"half of it")
+    copy(source, folder / "copy.db")
+    assert list(folder.iterdir()) == [folder / "copy.db"]
 
 
 def test_a_folder_that_is_not_there_is_said(source: Path, tmp_path: Path) -> None:

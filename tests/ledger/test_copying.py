@@ -187,7 +187,7 @@ def test_a_source_that_is_not_there_is_not_made(tmp_path: Path, postgres_url: st
 
 def test_an_older_file_is_copied_too(tmp_path: Path, postgres_url: str) -> None:
     """Its schema is brought forward first."""
-    from otel_orders.ledger.store.sqlite import SCHEMA_1  # noqa: PLC0415
+    from otel_orders.ledger.store.sqlite_schema import SCHEMA_1  # noqa: PLC0415
 
     with closing(sqlite3.connect(tmp_path / "old.db")) as old:
         for statement in SCHEMA_1:

@@ -165,8 +165,8 @@ def test_cancelled(store: SqliteStore) -> None:
     assert [series for series in found if series[0] == names.SLA_MET] == []
 
 
-@says("An order that is cancelled in time breaks no promise.")
 def test_cancelled_in_time(store: SqliteStore) -> None:
+    """The other side of the same sentence."""
     keep(store, *LIFE[:3], event("CANCELLED", LIFE[2].at + 5 * MINUTE + GRACE, "SUBMITTED"))
     Batch(store, PLAN).sweep(NOW + 60 * DAY)
     assert [series for series in counted(store) if series[0] in (names.SLA_BREACHED, names.SLA_MET)] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import time
 from contextlib import closing, contextmanager
@@ -18,6 +19,7 @@ from otel_orders import names
 from otel_orders.ledger import follow, follow_pattern
 from otel_orders.ledger.service import Ledger, open_store
 from tests.ledger.senders import ENV, changed
+from tests.ledger.stores import held
 from tests.ledger.strategies import LIFECYCLE
 from tests.sinks.receiver import wait_for
 
@@ -62,6 +64,48 @@ def wait_until(ledger: Ledger, **expected: int) -> None:
     """Wait for these results, and see that there are no others."""
     wait_for(lambda: sum(counted(ledger).values()) >= sum(expected.values()))
     assert counted(ledger) == expected
+
+
+def read_at(ledger: Ledger, source: str) -> float:
+    """Return when *source* was last read to its end, as the page of metrics says."""
+    line = f'{names.FOLLOWED_READ}{{source="{source}"}}'
+    found = re.search(rf"^{re.escape(line)} (\S+)$", ledger.metrics.page().decode(), re.MULTILINE)
+    assert found
+    return float(found[1])
+
+
+@pytest.mark.parametrize("pattern", [False, True])
+def test_when_a_source_was_last_read_to_its_end_is_told(file: Path, *, pattern: bool) -> None:
+    source = f"files {file.parent}/*.jsonl" if pattern else f"file {file}"
+    with following(file, f"glob:{file.parent}/*.jsonl" if pattern else "") as ledger:
+        append(file, "A-1")
+        wait_until(ledger, accepted=1)
+        begun = time.time()
+        wait_for(lambda: read_at(ledger, source) > begun)
+        with held(ledger._store):
+            append(file, "A-2")  # it cannot be kept, so the source is not read to its end
+            ledger.writer.submit(ledger.new_reading())
+            wait_for(lambda: ledger.writer.waiting > 1)
+            before = read_at(ledger, source)
+            begun = time.time()
+            wait_for(lambda: time.time() > begun + 0.2)
+            assert read_at(ledger, source) == before
+        wait_until(ledger, accepted=2)
+        wait_for(lambda: read_at(ledger, source) > begun)
+
+
+def test_a_file_that_was_rotated_away_is_not_read_to_its_end_while_its_writer_may_go_on(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(file, "A-1")
+    with following(file) as ledger:
+        wait_until(ledger, accepted=1)
+        monkeypatch.setattr(follow, "LINGER", 1.0)
+        file.rename(file.with_name("orders.jsonl.1"))
+        append(file, "A-2")
+        rotated = time.time()
+        wait_until(ledger, accepted=2)
+        wait_for(lambda: read_at(ledger, f"file {file}") > rotated + 0.9)
 
 
 def test_lines_are_read_as_they_come(file: Path) -> None:

@@ -137,7 +137,19 @@ def test_no_label_holds_an_order(ledger: Ledger) -> None:
     keep(ledger, *walk("ORDER-4711", *list(LIFECYCLE.statuses)[:10], start=time.time_ns() - HOUR, partner_id="acme"))
     assert "ORDER-4711" not in ledger.metrics.page().decode()
     labels = {label for family in families(ledger) for sample in family.samples for label in sample.labels}
-    assert labels == {"status", "partner", "sla", "milestone", "result", "series", "service_name", "queue", "le", "why"}
+    assert labels == {
+        "status",
+        "partner",
+        "sla",
+        "milestone",
+        "result",
+        "series",
+        "service_name",
+        "queue",
+        "le",
+        "why",
+        "reason",
+    }
 
 
 def test_every_metric_has_help_and_a_type(ledger: Ledger) -> None:

@@ -305,6 +305,14 @@ def test_all_orders_of_a_partner_are_erased_and_no_others(store: SqliteStore, op
     assert operators.erase_partner("acme", "anna") == 0
 
 
+def test_a_partner_whose_id_no_person_would_write_is_erased_too(store: SqliteStore, operators: Operators) -> None:
+    keep(store, "1", [msgspec.structs.replace(one, partner="a\nb") for one in SUBMITTED])
+    assert operators.erase_partner("a\nb", "anna") == 1
+    for none in ("", "x" * 257):
+        with pytest.raises(OperationError, match="partner_id: expected 1 to 256 characters"):
+            operators.erase_partner(none, "anna")
+
+
 def test_the_audit_says_who_did_what_when_and_names_no_order(
     store: SqliteStore, operators: Operators, clock: Clock
 ) -> None:

@@ -13,6 +13,7 @@ from socket import create_server
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 import pika
 import pytest
 
@@ -197,6 +198,31 @@ def test_an_answer_that_is_none_is_a_failure_and_is_asked_for_more_rarely(
         assert it.pause >= 0.08
     assert facts(store) == {}
     assert not [path for path in asked if not path.startswith("/api/queues/%2F/q?columns=messages_ready%2C")]
+
+
+def test_another_server_is_not_taken_for_a_broker_whose_queues_are_not_there(
+    store: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer of 404 about a queue may come from anything that speaks HTTP."""
+    with (
+        answering(404, b'{"error": "Not Found"}') as (url, asked),
+        closing(Probe(management(url, WHO, every=0.01), ["q"], store)) as it,
+    ):
+        wait_for(lambda: len(asked) >= 4)
+        assert (it.up, it.succeeded_at) == (False, None)
+    assert facts(store) == {}
+    assert "or is no RabbitMQ management API" in caplog.text
+
+
+@pytest.mark.broker
+def test_a_virtual_host_that_is_not_there_is_said(
+    broker: Broker, vhost_url: str, store: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = msgspec.structs.replace(at_broker(broker, vhost_url), vhost="nope")
+    with closing(Probe(asked, ["q"], store)) as it:
+        wait_for(lambda: "it has no virtual host 'nope'" in caplog.text)
+        assert not it.up
+    assert facts(store) == {}
 
 
 @pytest.mark.parametrize("body", [b"[]", b"no json", b"\xff", b'{"x": "' + b"x" * probe.MAX_ANSWER + b'"}'])

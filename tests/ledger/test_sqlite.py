@@ -15,8 +15,8 @@ import pytest
 
 from otel_orders import names
 from otel_orders.errors import StoreUnavailableError, StoreVersionError
-from otel_orders.ledger.store import Batch, Received
-from otel_orders.ledger.store import sqlite as module
+from otel_orders.ledger.store import Batch, Received, sqlite_file
+from otel_orders.ledger.store import sqlite_schema as module
 from otel_orders.ledger.store.sqlite import SqliteStore
 from tests.ledger import audit
 from tests.ledger.strategies import DAY, LIFECYCLE, PLAN, START, path
@@ -129,6 +129,23 @@ def test_a_store_that_cannot_be_written_can_still_be_read(store: SqliteStore) ->
     assert list(audit.orders(store)) == ["1"]
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_taken_away_takes_no_more_events(store_path: str, *, replaced: bool) -> None:
+    store = SqliteStore(store_path)
+    batch = Batch(store, PLAN)
+    batch.ingest(of("1", LIFE))
+    Path(store_path).rename(f"{store_path}.old")
+    if replaced:
+        Path(store_path).write_bytes(b"")
+    with pytest.raises(StoreUnavailableError, match="moved or deleted") as gone:
+        batch.ingest(of("2", LIFE))
+    assert gone.value.reason == "gone"
+    Path(f"{store_path}.old").rename(store_path)
+    batch.ingest(of("2", LIFE))
+    assert list(audit.orders(store)) == ["1", "2"]
+    store.close()
+
+
 def test_a_closed_store_says_so(store_path: str) -> None:
     store = SqliteStore(store_path)
     store.close()
@@ -159,7 +176,7 @@ def test_a_writer_that_waits_too_long_is_told_to_come_back(
     open_store: Callable[[], SqliteStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store()
-    monkeypatch.setattr(module, "BUSY", 0.01)
+    monkeypatch.setattr(sqlite_file, "BUSY", 0.01)
     other = open_store()
     with store.transaction() as tx:
         tx.put("key", "value")

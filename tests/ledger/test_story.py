@@ -45,6 +45,10 @@ def test_an_order_that_went_as_it_should_has_visits_and_nothing_odd() -> None:
     assert found["oddities"] == []
 
 
+def test_an_order_of_a_clock_that_is_ahead_has_not_waited_yet() -> None:
+    assert told(*path("INITIATED"), now=START - 8 * MINUTE)["seconds_in_status"] == 0
+
+
 @pytest.mark.parametrize(
     ("events", "says"),
     [

@@ -190,11 +190,37 @@ def test_a_sweep_that_fails_is_tried_again(store: Store, caplog: pytest.LogCaptu
     with writing(store) as writer:
         impatient(store)
         with held(store):
-            wait_for(lambda: "sweep failed" in caplog.text)
-            assert "Traceback" not in caplog.text  # a store that is held is nothing unforeseen
+            wait_for(lambda: writer.outage.errors["locked"] > 1)
         before = writer.swept_at
         wait_for(lambda: writer.swept_at > before)
         assert writer.alive
+    assert caplog.text.count("nothing can be kept now; senders are told to try again: the store") == 1
+    assert "Traceback" not in caplog.text  # a store that is held is nothing unforeseen
+
+
+def test_an_outage_is_over_when_something_can_be_written_again_though_nothing_comes(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    with writing(store) as writer:
+        impatient(store)
+        with held(store):
+            with pytest.raises(StoreUnavailableError, match="lock"):
+                writer.submit(reading(changed("A-1"))).result(PATIENCE)
+            assert "lock" in (writer.outage.why or "")
+        wait_for(lambda: writer.outage.why is None)
+    assert "the store is written again, after" in caplog.text
+
+
+def test_what_was_refused_is_said_though_nothing_comes_after_it(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    with writing(store) as writer:
+        for _ in range(2):
+            writer.submit(reading(changed("A-1", env="other"))).result(PATIENCE)
+        wait_for(lambda: "refused: " in caplog.text)
+        writer.submit(reading(changed(""))).result(PATIENCE)
+        assert "no_order_id" not in caplog.text
+    said = [record.message for record in caplog.records if "refused: " in record.message]
+    assert sum(int(line.split("refused: ")[1].split()[0]) for line in said if "other_env" in line) <= 2
+    assert "1 no_order_id" in caplog.text  # at the end at the latest
 
 
 def test_many_threads_may_submit(store: Store) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -65,6 +66,16 @@ def test_any_order_id_can_be_asked_for(client: httpx.Client, order_id: str) -> N
     page = client.send(_request(client, f"/orders/{path}", accept="text/html"))
     assert page.status_code == 200
     assert "<script" not in page.text
+
+
+@pytest.mark.parametrize("order_id", [".", ".."])
+def test_an_order_that_browsers_take_out_of_a_path_is_found(client: httpx.Client, order_id: str) -> None:
+    post(client, changed(order_id))
+    listed = client.get("/statuses/INITIATED/orders", headers={"accept": "text/html"}).text
+    link = f"/find?order_id={order_id}"
+    assert f'href="{link}"' in listed
+    assert client.get(link).json()["order_id"] == order_id
+    assert f"Order {order_id}" in client.get(link, headers={"accept": "text/html"}).text
 
 
 def _request(client: httpx.Client, raw_path: str, **headers: str) -> httpx.Request:
@@ -143,6 +154,18 @@ def test_it_says_that_it_lives_and_is_ready(ledger: Ledger, client: httpx.Client
     ledger.writer.close()
     assert client.get("/readyz").status_code == 503
     assert client.get("/healthz").status_code == 200
+
+
+def test_a_ledger_that_cannot_write_is_not_ready_and_counts_it(ledger: Ledger, client: httpx.Client) -> None:
+    store = Path(ledger._store._path)  # type: ignore[attr-defined]
+    store.rename(f"{store}.old")
+    assert post(client, changed("A-1")).status_code == 503
+    answer = client.get("/readyz")
+    assert (answer.status_code, "moved or deleted" in answer.json()["error"]) == (503, True)
+    counted = [line for line in client.get("/metrics").text.splitlines() if 'reason="gone"' in line]
+    assert float(counted[0].split()[1]) >= 1
+    assert client.get("/healthz").is_success
+    Path(f"{store}.old").rename(store)
 
 
 ASKED = ["/", "/statuses", "/orders/A-1", "/statuses/INITIATED/orders", "/metrics", "/find?order_id=A-1", "/nowhere"]

@@ -176,7 +176,7 @@ def test_a_gzip_body_of_several_members_is_read_whole(client: httpx.Client) -> N
 def test_an_empty_request_is_fine(client: httpx.Client) -> None:
     assert send(client, LOGS, b"").status_code == 200
     assert send(client, LOGS, b"{}", JSON).text == "{}"
-    assert client.post(LINES, content=b"").json() == {"received": 0, "results": {}, "rejected": {}}
+    assert client.post(LINES, content=b"").json() == {"received": 0, "results": {}, "rejected": {}, "passed_over": 0}
 
 
 def test_json_lines_are_taken_and_each_result_is_said(client: httpx.Client) -> None:
@@ -188,7 +188,30 @@ def test_json_lines_are_taken_and_each_result_is_said(client: httpx.Client) -> N
         "received": 5,
         "results": {"accepted": 1, "duplicate": 1, "unknown_status": 1},
         "rejected": {"no_order_id": 1, "undecodable": 1},
+        "passed_over": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ({"event_type": "order.foo", "order_id": "A-1"}, "unknown_event_type"),
+        ({"event_type": "status_changed", "order_id": "A-1", "to_status": "SUBMITTED"}, "unknown_event_type"),
+        ({"event_typ": "order.status_changed", "order_id": "A-1", "to_status": "SUBMITTED"}, "no_event_type"),
+        ({"event_type": ["order.status_changed"], "to_status": "SUBMITTED"}, "unknown_event_type"),
+    ],
+)
+def test_a_line_that_does_not_say_which_event_it_is_is_refused_and_not_lost_unsaid(
+    client: httpx.Client, line: dict[str, Any], reason: str
+) -> None:
+    answer = client.post(LINES, content=senders.lines([line]))
+    assert (answer.status_code, answer.json()["rejected"]) == (422, {reason: 1})
+
+
+def test_log_lines_among_events_are_passed_over_and_counted(client: httpx.Client) -> None:
+    log_lines = [{"level": "info", "event": "moved", "to_status": "SUBMITTED"}, {"event_type": "user.login"}]
+    answer = client.post(LINES, content=senders.lines([*log_lines, changed("A-1")]))
+    assert (answer.status_code, answer.json()["passed_over"], answer.json()["rejected"]) == (200, 2, {})
 
 
 def test_a_web_page_cannot_send_events_through_its_visitors_browser(client: httpx.Client) -> None:

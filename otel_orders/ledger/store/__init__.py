@@ -16,6 +16,7 @@ from otel_orders.ledger.passing import Passing
 from otel_orders.ledger.proofs import Proofs
 from otel_orders.ledger.removals import SENT, Import
 from otel_orders.ledger.store.protocol import (
+    Access,
     Found,
     Message,
     MessageNote,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LIFECYCLE",
     "RETENTION",
+    "Access",
     "Batch",
     "Found",
     "Message",
@@ -55,6 +57,8 @@ LIFECYCLE = "lifecycle_hash"
 """Key under which the store keeps the hash of the lifecycle that its orders are folded under."""
 RETENTION = "retention"
 """Key under which the store keeps the retention that its orders' due times were made with."""
+WRITTEN = "written_at"
+"""Key under which a ledger writes to see whether it can."""
 REBASED_AT_ONCE = 1000
 TIDIED_EVERY = 3_600_000_000_000
 FORGOTTEN_AFTER = 7 * model.DAY
@@ -135,6 +139,11 @@ class Batch:
     def swept_elsewhere(self) -> int | None:
         """Return when another replica that still sweeps last did (unix ns), None where it is ours to do."""
         return self._store.swept_elsewhere()
+
+    def write_something(self) -> None:
+        """Find out whether the store can be written: a transaction that changes nothing succeeds on a full disk."""
+        with self._store.transaction() as tx:
+            tx.put(WRITTEN, str(time.time_ns()))
 
     @tried_again
     def sweep(self, now: int, limit: int = 1000) -> int:

@@ -11,8 +11,9 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from otel_orders.errors import ConfigurationError, StoreUnavailableError, StoreVersionError
-from otel_orders.ledger.store.sqlite import VERSION
+from otel_orders.errors import ConfigurationError, StoreUnavailableError
+from otel_orders.ledger.store.sqlite_file import to_read
+from otel_orders.ledger.store.sqlite_schema import check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,7 @@ def copy(source: Path, target: Path) -> int:
         raise ConfigurationError(f"{source}: there is no such file")
     unfinished = target.with_name(target.name + ".part")
     try:
-        _remove(unfinished)
+        _discard(unfinished)  # of one that was killed
         _copy(source, unfinished)
         _sync(unfinished)
         unfinished.replace(target)
@@ -43,10 +44,10 @@ def copy(source: Path, target: Path) -> int:
     except OSError as error:
         raise ConfigurationError(f"{target}: {error.strerror}") from None
     finally:
-        _remove(unfinished)
+        _discard(unfinished)
 
 
-def _remove(unfinished: Path) -> None:
+def _discard(unfinished: Path) -> None:
     """Remove what was copied so far, and what SQLite had put beside it."""
     for suffix in ("", "-journal", "-wal", "-shm"):
         unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
@@ -55,7 +56,7 @@ def _remove(unfinished: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     try:
         with (
-            closing(sqlite3.connect(source, timeout=BUSY)) as reader,
+            closing(sqlite3.connect(to_read(source), timeout=BUSY, uri=True)) as reader,
             closing(sqlite3.connect(target, timeout=BUSY)) as writer,
         ):
             reader.backup(writer, pages=-1)
@@ -67,13 +68,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _check(copied: sqlite3.Connection, source: Path) -> None:
-    version = copied.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise StoreVersionError(
-            f"{source} has schema {version}, and this otel_orders knows up to {VERSION}: upgrade it"
-        )
-    if not version:
-        raise StoreUnavailableError(f"{source} is no ledger's store")
+    if not check(copied, str(source)):
+        raise ConfigurationError(f"{source} is no ledger's store: it is empty")
     found = copied.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
         raise StoreUnavailableError(f"{source} is damaged: {found}")

@@ -18,9 +18,9 @@ from psycopg.pq import TransactionStatus
 
 from otel_orders.errors import StoreUnavailableError
 from otel_orders.ledger.model import NEVER
-from otel_orders.ledger.store import Message, MessageNote, Row, Seen, Waiting
+from otel_orders.ledger.store import Access, Message, MessageNote, Row, Seen, Waiting
 from otel_orders.ledger.store.postgres_link import Address, Link
-from otel_orders.ledger.store.postgres_schema import SCHEMA, check, migrate
+from otel_orders.ledger.store.postgres_schema import SCHEMA, check, check_present, migrate
 from otel_orders.ledger.store.postgres_transaction import SWEEPER, PostgresTransaction, of_database, to_database
 
 if TYPE_CHECKING:
@@ -71,10 +71,11 @@ class PostgresStore:
     """A store in the database at *url*, in the schema ``otel_orders``.
 
     Raises StoreUnavailableError when it does not answer, StoreVersionError when a newer otel_orders made it,
-    ConfigurationError for an URL that cannot be one.
+    ConfigurationError for an URL that cannot be one and, where *access* makes no store, when there is none.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, access: Access = Access.RUN) -> None:
+        self._access = access
         # Of several hosts, the primary: what is read is read there too, so that all replicas show the same.
         self._address = Address(url, "--store", target_session_attrs="read-write")
         self._holder = uuid.uuid4().hex
@@ -84,21 +85,26 @@ class PostgresStore:
         self._writer = Link(self._address, self._prepare)
         self._reader = Link(self._address, self._check)
         try:
-            with self.transaction():
-                pass
+            if access is not Access.READ:
+                with self.transaction():
+                    pass
             self._read("SELECT 1")
         except BaseException:
             self.close()
             raise
 
     def _prepare(self, connection: Connection) -> None:
-        migrate(connection, f"the store {self._address.shown}")
+        shown = f"the store {self._address.shown}"
+        (migrate if self._access is Access.RUN else check_present)(connection, shown)
         for statement in WRITER:
             connection.execute(statement)
         free = connection.execute(CLAIM, (SLOTS - 1,)).fetchone()
         self._slot = free[0] if free else random.randrange(SLOTS)  # noqa: S311 - no secret
 
     def _check(self, connection: Connection) -> None:
+        if self._access is Access.READ:
+            check_present(connection, f"the store {self._address.shown}")
+            connection.execute("SET default_transaction_read_only TO on")
         check(connection.execute("SELECT version FROM schema_version").fetchone()[0], self._address.shown)  # type: ignore[index]
 
     @contextmanager

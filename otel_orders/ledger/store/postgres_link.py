@@ -34,6 +34,9 @@ SESSION: Final = (
 TRY_AGAIN: Final = frozenset({"40001", "40P01"})
 """Serialization failure, deadlock: the same again will do."""
 
+REASONS: Final = {"53100": "full", "55P03": "locked", "25006": "read_only"}
+"""What some of PostgreSQL's states are called in metrics: disk_full, lock_not_available, read_only_sql_transaction."""
+
 
 class Address:
     """Where a database is.  shown: for people, without a password.
@@ -61,7 +64,7 @@ class Address:
             return error
         kind = StoreConflictError if error.sqlstate in TRY_AGAIN else StoreUnavailableError
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return kind(f"the store {self.shown} cannot be used: {lines[0]}")
+        return kind(f"the store {self.shown} cannot be used: {lines[0]}", REASONS.get(error.sqlstate or ""))
 
 
 class Link:

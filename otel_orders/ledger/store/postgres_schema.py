@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_orders.errors import StoreVersionError
+from otel_orders.errors import ConfigurationError, StoreVersionError
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -93,6 +93,18 @@ def migrate(connection: Connection[Any], shown: str) -> None:
             for statement in statements:
                 connection.execute(statement)
         connection.execute("UPDATE schema_version SET version = %s", (len(MIGRATIONS),))
+
+
+def check_present(connection: Connection[Any], shown: str) -> None:
+    """Raise ConfigurationError where there is no store of this version, which is not made or brought forward here."""
+    found = check(version(connection), shown)
+    if not found:
+        raise ConfigurationError(f"{shown} is no ledger's store: no ledger has ever used this database")
+    if found < len(MIGRATIONS):
+        raise ConfigurationError(
+            f"{shown} has schema {found} of an older otel_orders, and this one has {len(MIGRATIONS)}: start a ledger of"
+            " this version with it first, or use the older one's command"
+        )
 
 
 def version(connection: Connection[Any]) -> int:

@@ -5,6 +5,7 @@ Knows what is kept, and not what it means.
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -13,6 +14,18 @@ if TYPE_CHECKING:
 
     from otel_orders.ledger.kept import Kept
     from otel_orders.ledger.totals import Series
+
+
+class Access(enum.Enum):
+    """What a store is opened for.
+
+    RUN: a ledger; a new store is made, one of an older version brought forward.  CHANGE and READ: a command, on a store
+    that is there already in this version; READ writes nothing at all.
+    """
+
+    RUN = enum.auto()
+    CHANGE = enum.auto()
+    READ = enum.auto()
 
 
 class Found(NamedTuple):

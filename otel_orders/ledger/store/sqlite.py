@@ -6,18 +6,20 @@ A commit is on disk before it returns (synchronous=FULL).  Knows rows and totals
 from __future__ import annotations
 
 import copy
+import os
 import sqlite3
 import threading
-import time
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from otel_orders.errors import StoreUnavailableError, StoreVersionError
+from otel_orders.errors import StoreUnavailableError
 from otel_orders.ledger.model import NEVER
-from otel_orders.ledger.store import Message, MessageNote, Row, Seen, Waiting
+from otel_orders.ledger.store import Access, Message, MessageNote, Row, Seen, Waiting
+from otel_orders.ledger.store.sqlite_file import connect
+from otel_orders.ledger.store.sqlite_schema import migrate
 from otel_orders.ledger.store.sqlite_transaction import SqliteTransaction
 
 if TYPE_CHECKING:
@@ -25,62 +27,12 @@ if TYPE_CHECKING:
 
     from otel_orders.ledger.totals import Series
 
-VERSION = 2
-
-SCHEMA_1 = (
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE orders (
-        place INTEGER PRIMARY KEY,
-        order_id TEXT NOT NULL UNIQUE,
-        stage INTEGER,
-        waiting_since INTEGER,
-        due_at INTEGER,
-        state BLOB NOT NULL
-    )""",
-    "CREATE INDEX orders_due ON orders (due_at) WHERE due_at IS NOT NULL",
-    "CREATE INDEX orders_waiting ON orders (stage, waiting_since) WHERE stage IS NOT NULL",
-    "CREATE TABLE totals (series TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE seen (
-        service TEXT NOT NULL,
-        instance TEXT NOT NULL,
-        role TEXT NOT NULL,
-        at INTEGER NOT NULL,
-        lifecycle_hash TEXT NOT NULL,
-        PRIMARY KEY (service, instance, role)
-    ) WITHOUT ROWID""",
-    "PRAGMA user_version = 1",
-)
-SCHEMA_2 = (
-    "CREATE TABLE moments (series TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE messages (
-        queue TEXT NOT NULL,
-        message_id TEXT NOT NULL,
-        order_id TEXT NOT NULL,
-        published_at INTEGER,
-        settled_at INTEGER,
-        PRIMARY KEY (queue, message_id)
-    ) WITHOUT ROWID""",
-    "CREATE INDEX messages_waiting ON messages (queue, published_at) WHERE settled_at IS NULL",
-    "PRAGMA user_version = 2",
-)
-MIGRATIONS = (SCHEMA_1, SCHEMA_2)
-"""What brings a file of each version, from 0, to the next one."""
-
-# Orders come in random order, so a commit costs the pages it touches: a small page is copied and checked for less.
-# With pages of 1,024 bytes ingest costs half of what it does with 4,096 (README, "Measured").
-PRAGMAS = (
-    "PRAGMA page_size = 1024",
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA cache_size = -65536",
-    "PRAGMA mmap_size = 268435456",
-    "PRAGMA wal_autocheckpoint = 64000",
-    "PRAGMA trusted_schema = OFF",
-    "PRAGMA secure_delete = ON",  # what was erased must not be found in the file
-)
-
-BUSY = 5.0
-"""Seconds that a write waits for that of another process."""
+REASONS = {
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_BUSY: "locked",
+    sqlite3.SQLITE_READONLY: "read_only",
+}
+"""What SQLite's primary result codes are called in metrics, where they have names of their own."""
 
 _decode = msgspec.json.Decoder(tuple[str | int, ...]).decode
 
@@ -88,52 +40,37 @@ _decode = msgspec.json.Decoder(tuple[str | int, ...]).decode
 class SqliteStore:
     """A store in the file *path*.
 
-    Raises StoreUnavailableError when the file cannot be used, StoreVersionError when a newer otel_orders made it.
+    Raises StoreUnavailableError when the file cannot be used, StoreVersionError when a newer otel_orders made it,
+    ConfigurationError when it is no ledger's store or, where *access* makes none, none of this version.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, access: Access = Access.RUN) -> None:
         self._path = path
+        self._access = access
         self._writing = threading.Lock()
         self._reading = threading.Lock()
         with ExitStack() as opened:
             self._writer = opened.enter_context(closing(self._connect()))
-            self._migrate()
+            self._file = _identity(path)
+            if access is Access.RUN:
+                self._migrate()
             self._reader = opened.enter_context(closing(self._connect()))
             self._read("PRAGMA query_only = ON")
             self._opened = opened.pop_all()
 
     def _connect(self) -> sqlite3.Connection:
-        with self._answering(), ExitStack() as opened:
-            connection = sqlite3.connect(
-                self._path, timeout=BUSY, check_same_thread=False, isolation_level=None, cached_statements=256
-            )
-            opened.enter_context(closing(connection))
-            self._check(connection)
-            for pragma in PRAGMAS:
-                _insist(connection, pragma)
-            opened.pop_all()
-        return connection
-
-    def _check(self, connection: sqlite3.Connection) -> int:
-        """Return the version of the schema, 0 for an empty file."""
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise StoreVersionError(
-                f"{self._path} has schema {version}, written by a newer otel_orders; this one knows up to {VERSION}:"
-                " upgrade otel_orders, or give it another file"
-            )
-        return version
+        with self._answering():
+            return connect(self._path, self._access)
 
     def _migrate(self) -> None:
         with self.transaction():  # looked at inside: another process may make the schema at the same time
-            for statements in MIGRATIONS[self._check(self._writer) :]:
-                for statement in statements:
-                    self._writer.execute(statement)
+            migrate(self._writer, self._path)
 
     @contextmanager
     def transaction(self) -> Iterator[SqliteTransaction]:
         """Give the one write transaction; commits durably at the normal end."""
         with self._writing, self._answering():
+            self._check_file()
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield SqliteTransaction(self._writer)
@@ -142,6 +79,14 @@ class SqliteStore:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
+
+    def _check_file(self) -> None:
+        """SQLite goes on writing a file that was deleted or replaced, and nobody would ever find it again."""
+        if _identity(self._path) != self._file:
+            raise StoreUnavailableError(
+                f"the store {self._path} was moved or deleted while it was in use: put it back, or start anew",
+                "gone",
+            )
 
     def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
         with self._reading, self._answering():
@@ -267,22 +212,18 @@ class SqliteStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreUnavailableError(f"the store {self._path} cannot be used: {error}") from error
+            reason = REASONS.get((getattr(error, "sqlite_errorcode", None) or 0) & 0xFF)
+            raise StoreUnavailableError(f"the store {self._path} cannot be used: {error}", reason) from error
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells the file at *path* from any other, None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - asked in each transaction
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _by_series(rows: Iterable[tuple[str, int]]) -> dict[Series, int]:
     return {_decode(series): value for series, value in rows}
-
-
-def _insist(connection: sqlite3.Connection, pragma: str) -> None:
-    """Execute *pragma*, again and again while another process has the file: SQLite does not wait for WAL mode."""
-    give_up = time.monotonic() + BUSY
-    while True:
-        try:
-            connection.execute(pragma).fetchall()
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
-                raise
-            time.sleep(0.01)
-        else:
-            return
