@@ -46,7 +46,7 @@ def test_a_store_url_that_cannot_work_says_what_is_expected(url: str) -> None:
 
 
 def test_a_store_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"there is no folder .*/none"):
+    with pytest.raises(StoreUnavailableError, match=r"there is no folder .*/none"):
         open_store(f"sqlite:///{tmp_path}/none/ledger.db")
     with pytest.raises(StoreUnavailableError, match="cannot be used"):
         open_store(f"sqlite:///{tmp_path}")
