@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-STARTING = 30.0
+STARTING = 60.0
 TOLD_WITHIN = 30.0
 """Seconds in which a notification must come, on a busy machine."""
 _FASTER = {"30s": "1s", "15m": "4s"}

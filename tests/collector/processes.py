@@ -23,7 +23,7 @@ BALANCER = (*AGENT, "balancer")
 LINES = (*AGENT, "json_lines")
 GATEWAY = ("base", "gateway", "sampling", "redaction", "known_keys", "otlp_traces")
 GATES = "processor.tailsamplingprocessor.recordpolicy,stanza.synchronousLogEmitter"
-STARTING = 30.0
+STARTING = 60.0
 """Seconds in which a Collector must be up."""
 NOWHERE = "http://127.0.0.1:9"
 """An address where nobody takes anything."""

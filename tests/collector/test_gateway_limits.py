@@ -59,12 +59,12 @@ def test_kept_traces_outlive_a_store_that_is_away_and_a_killed_gateway(binary: P
         way.close()
         post(client, "/v1/traces", request(ALL))
         queued = "otelcol_exporter_queue_size"
-        wait_for(lambda: gateway.metric(queued, exporter="otlp_http/ordinary_traces") > 0, seconds=20)
+        wait_for(lambda: gateway.metric(queued, exporter="otlp_http/ordinary_traces") > 0, seconds=60)
         wait_for(lambda: gateway.metric("otelcol_processor_tail_sampling_sampling_traces_on_memory") == 0)
         gateway.kill()
         way.open()
         gateway.restart()
-        wait_for(lambda: {span.span_id for span in store.spans} >= KEPT, seconds=30)
+        wait_for(lambda: {span.span_id for span in store.spans} >= KEPT, seconds=60)
 
 
 def test_a_gateway_that_is_away_costs_the_other_ones_traces_nothing(binary: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_gateway_that_is_away_costs_the_other_ones_traces_nothing(binary: Path
         for place in range(0, len(ALL), 450):
             post(client, "/v1/traces", request(ALL[place : place + 450]))
         wait_for(lambda: balancer.metric("otelcol_loadbalancer_backend_outcome_total", success="true") > 0)
-        wait_for(lambda: len(store.spans) > len(KEPT) // 5, seconds=20)
+        wait_for(lambda: len(store.spans) > len(KEPT) // 5, seconds=60)
         two.restart()
         wait_for(lambda: {span.span_id for span in store.spans} >= KEPT, seconds=60)
         assert {span.span_id for span in store.spans} == KEPT

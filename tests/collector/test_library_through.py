@@ -46,8 +46,8 @@ def test_an_instrumented_service_needs_the_agents_address_and_no_more(binary: Pa
     ):
         own = {"OTEL_EXPORTER_OTLP_ENDPOINT": agent.url, "OTEL_ORDERS_ENV": "test"}
         subprocess.run([sys.executable, "-c", SERVICE], env=os.environ | own, check=True)
-        wait_for(lambda: accepted(ledger) == ORDERS, seconds=30)
-        wait_for(lambda: {attributes(span)["order_id"] for span in store.spans} == chosen | {f"A-{BROKEN}"}, seconds=30)
+        wait_for(lambda: accepted(ledger) == ORDERS, seconds=60)
+        wait_for(lambda: {attributes(span)["order_id"] for span in store.spans} == chosen | {f"A-{BROKEN}"}, seconds=60)
         (failed,) = [span for span in store.spans if span.status.code == span.status.STATUS_CODE_ERROR]
         assert attributes(failed)["error_code"] == "RuntimeError"
         with ledger.client() as client:

@@ -101,12 +101,12 @@ def left(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lef
         post(client, "/v1/logs", in_context(TEXTS))
         post(client, "/v1/logs", events(TEXTS))
         found = Left(gateway, *stores)
-        wait_for(lambda: len(found.traces.spans()) == len(TEXTS), seconds=30)
-        wait_for(lambda: len(found.logs.records()) == LINES, seconds=30)
-        wait_for(lambda: len(found.ledger.records()) == len(TEXTS), seconds=30)
+        wait_for(lambda: len(found.traces.spans()) == len(TEXTS), seconds=60)
+        wait_for(lambda: len(found.logs.records()) == LINES, seconds=60)
+        wait_for(lambda: len(found.ledger.records()) == len(TEXTS), seconds=60)
         found.of_the_corpus = found.traces.raw + found.logs.raw + found.ledger.raw
         post(client, "/v1/traces", request(spans))
-        wait_for(lambda: len(found.traces.spans()) == len(TEXTS) + len(spans), seconds=30)
+        wait_for(lambda: len(found.traces.spans()) == len(TEXTS) + len(spans), seconds=60)
         yield found
 
 

@@ -76,7 +76,7 @@ class Running(NamedTuple):
         self.channel.basic_publish("orders", routing_key, body)
 
 
-def eventually(true: Callable[[], bool], seconds: float = 30) -> None:
+def eventually(true: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until *true*; fails after *seconds*."""
     deadline = time.monotonic() + seconds
     while not true():

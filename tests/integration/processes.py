@@ -19,7 +19,7 @@ LIFECYCLE = Path(__file__).parents[2] / "examples/order_pipeline/lifecycle.yaml"
 COMMAND = (sys.executable, "-m", "otel_orders.cli")
 Environ = dict[str, str] | None
 """What is added to the environment."""
-STARTING = 30.0
+STARTING = 60.0
 """Seconds in which a ledger must be up."""
 
 

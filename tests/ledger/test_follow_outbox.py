@@ -42,7 +42,7 @@ def move(shop: sqlite3.Connection, order_id: str, version: int, status: str, *, 
 
 def statuses(ledger: Ledger, order_id: str, expected: int) -> list[str]:
     """The statuses that the ledger saw, as soon as there are *expected* many."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         story = ledger.story(order_id)
         seen = [visit["status"] for visit in story["visits"]] if story else []

@@ -40,7 +40,7 @@ WHO = {USER: "somebody", PASSWORD: "s3cret"}
 
 def patiently(true: Callable[[], object]) -> None:
     """Wait until *true*: RabbitMQ's statistics come every 5 s."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline, "it was not seen in time"
         time.sleep(0.05)

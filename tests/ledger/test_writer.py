@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from otel_orders.ledger.kept import Kept, Order
     from otel_orders.ledger.store import Received, Store
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds to wait for an answer at most."""
 
 

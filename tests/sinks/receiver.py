@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DEADLINE = 15.0
+DEADLINE = 60.0
 """Seconds after which what was waited for will not come."""
 
 
