@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import yaml
 
-from examples.order_pipeline.scenarios.broker.node import free_ports
+from tests.alerts.running import started
 from tests.alerts.tools import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-READY_WITHIN = 30.0
 SHOWN_WITHIN = 60.0
 """Seconds until what is asked for must be there, on a busy machine."""
 
@@ -58,7 +56,6 @@ class Prometheus:
 @contextmanager
 def prometheus(program: str, folder: Path, targets: dict[str, str], alertmanager: str) -> Iterator[Prometheus]:
     """Run *program* on *targets*, addresses by job; its alerts go to *alertmanager*, an address."""
-    (port,) = free_ports(1)
     for file in RULES:
         (folder / file.name).write_text(re.sub(r"\n +(?:for|keep_firing_for): .+", "", file.read_text()))
     config = {
@@ -71,25 +68,5 @@ def prometheus(program: str, folder: Path, targets: dict[str, str], alertmanager
     }
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
     arguments = [f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data"]
-    with (folder / "log").open("wb") as log:
-        command = [program, *arguments, f"--web.listen-address=127.0.0.1:{port}"]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}", process, folder / "log")
-        yield Prometheus(f"http://127.0.0.1:{port}")
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + READY_WITHIN
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        try:
-            if httpx.get(f"{url}/-/ready", trust_env=False, timeout=1).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
+    with started([program, *arguments], folder / "log") as url:
+        yield Prometheus(url)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import yaml
 
 from examples.order_pipeline.scenarios.broker.node import free_ports
+from tests.sinks.receiver import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,22 +84,40 @@ class Alertmanager:
 def alerting(program: str, config: Path, folder: Path) -> Iterator[Alertmanager]:
     """Run *program* with *config*, whose receivers become webhooks and whose waits become short."""
     heard: list[tuple[str, dict[str, Any]]] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _hearing(heard))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(_hearing(heard)) as webhook:
+        (folder / "config.yaml").write_text(_quick(config.read_text(), webhook))
+        arguments = [f"--config.file={folder}/config.yaml", f"--storage.path={folder}", "--cluster.listen-address="]
+        with started([program, *arguments], folder / "log") as url:
+            yield Alertmanager(url, heard)
+
+
+@contextmanager
+def started(command: list[str], log: Path) -> Iterator[str]:
+    """Run *command*, a Prometheus or an Alertmanager, on a free port inside the block; gives its URL once it is ready.
+
+    log: where its output goes.
+    """
     (port,) = free_ports(1)
-    (folder / "config.yaml").write_text(_quick(config.read_text(), f"http://127.0.0.1:{server.server_port}"))
-    arguments = [f"--config.file={folder}/config.yaml", f"--storage.path={folder}", "--cluster.listen-address="]
-    with (folder / "log").open("wb") as log:
-        command = [program, *arguments, f"--web.listen-address=127.0.0.1:{port}"]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+    with log.open("wb") as output:
+        listening = [*command, f"--web.listen-address=127.0.0.1:{port}"]
+        process = subprocess.Popen(listening, stdout=output, stderr=output)
     try:
-        _wait_for(f"http://127.0.0.1:{port}", process, folder / "log")
-        yield Alertmanager(f"http://127.0.0.1:{port}", heard)
+        _wait_for(f"http://127.0.0.1:{port}", process, log)
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(30)
-        server.shutdown()
-        server.server_close()
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + STARTING
+    while True:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url}/-/ready", trust_env=False, timeout=1).is_success:
+                return
+        time.sleep(0.05)
 
 
 def _quick(text: str, webhook: str) -> str:
@@ -125,16 +143,3 @@ def _hearing(heard: list[tuple[str, dict[str, Any]]]) -> type[BaseHTTPRequestHan
             """Say nothing."""
 
     return Hearing
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + STARTING
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        try:
-            if httpx.get(f"{url}/-/ready", trust_env=False, timeout=1).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)

@@ -152,7 +152,7 @@ def _seconds(run: Callable[[], object]) -> float:
 
 def _grown(name: str, budget: float, sizes: list[Size]) -> Figure:
     costs = [cost(size) for size in sizes]
-    heads = (*(field for field in Size._fields), "us newest", "us late", "us story", "ms page", "bytes an order")
+    heads = (*Size._fields, "us newest", "us late", "us story", "ms page", "bytes an order")
     sys.stderr.write(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n")
     for size, found in zip(sizes, costs, strict=True):
         sys.stderr.write(f"| {' | '.join([f'{n:,}' for n in size] + [f'{n:,.1f}' for n in found])} |\n")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.sinks.receiver import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,18 +75,9 @@ def far_end(status: int = 200) -> Iterator[FarEnd]:
         def log_message(self, *args: object) -> None:
             """Stay silent."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
-    server.daemon_threads = True
-    server.block_on_close = False
-    found = FarEnd(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, args=[0.05])
-    thread.start()
-    try:
+    with serving(Endpoint) as url:
+        found = FarEnd(url)
         yield found
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def unpacked(body: bytes, encoding: str) -> bytes:

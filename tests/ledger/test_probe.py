@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from socket import create_server
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -22,7 +22,7 @@ from otel_orders.errors import ConfigurationError
 from otel_orders.ledger import probe, queues
 from otel_orders.ledger.probe import PASSWORD, USER, Management, Probe, management
 from otel_orders.ledger.store import MessageNote
-from tests.sinks.receiver import wait_for
+from tests.sinks.receiver import serving, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,14 +36,6 @@ if TYPE_CHECKING:
 
 SECOND = 10**9
 WHO = {USER: "somebody", PASSWORD: "s3cret"}
-
-
-def patiently(true: Callable[[], object]) -> None:
-    """Wait until *true*: RabbitMQ's statistics come every 5 s."""
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline, "it was not seen in time"
-        time.sleep(0.05)
 
 
 def facts(store: SqliteStore) -> dict[str, QueueFact]:
@@ -90,9 +82,9 @@ def test_classic_and_quorum_queues_are_seen_as_they_are(
     channel.basic_consume("classic", lambda *_: None)
     channel.connection.process_data_events(0.2)  # all three are delivered, and none is acknowledged
     with closing(Probe(at_broker(broker, vhost_url), ["classic", "quorum", "a/b %2F"], store)) as probing:
-        patiently(lambda: {queue: fact.held for queue, fact in facts(store).items()} == HELD)
-        patiently(lambda: (facts(store)["classic"].unacked, facts(store)["classic"].consumers) == (3, 1))
-        patiently(lambda: facts(store)["quorum"].consumers == 0)  # broker and queue are counted each in its own time
+        wait_for(lambda: {queue: fact.held for queue, fact in facts(store).items()} == HELD)
+        wait_for(lambda: (facts(store)["classic"].unacked, facts(store)["classic"].consumers) == (3, 1))
+        wait_for(lambda: facts(store)["quorum"].consumers == 0)  # broker and queue are counted each in its own time
         seen = facts(store)
         assert probing.up
     assert seen["classic"].ready == 0
@@ -133,11 +125,11 @@ def test_messages_that_left_unseen_are_waited_for_no_more(
     note(store, queue, "old", time.time_ns() - 600 * SECOND)
     with closing(Probe(at_broker(broker, vhost_url), [queue], store)):
         if emptied is not let_it_expire:
-            patiently(lambda: facts(store) and facts(store)[queue].held == 1)
+            wait_for(lambda: facts(store) and facts(store)[queue].held == 1)
             assert queue in store.oldest_messages()
         emptied(channel, queue)
         note(store, queue, "new", time.time_ns() + 60 * SECOND)  # it may still be on its way
-        patiently(lambda: store.oldest_messages()[queue].message_id == "new")
+        wait_for(lambda: store.oldest_messages()[queue].message_id == "new")
     assert store.totals() == {(names.MESSAGES_GONE, queue): 1}
 
 
@@ -174,17 +166,8 @@ def answering(status: int, body: bytes, tls: ssl.SSLContext | None = None) -> It
         def log_message(self, *args: object) -> None:
             """Stay silent."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=[0.05])
-    thread.start()
-    try:
-        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Endpoint, tls) as url:
+        yield url, asked
 
 
 @pytest.mark.parametrize("status", [302, 403, 500])

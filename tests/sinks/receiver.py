@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
 DEADLINE = 60.0
@@ -47,6 +48,24 @@ def attributes(holder: Any) -> dict[str, Any]:
 
 
 @contextmanager
+def serving(endpoint: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Serve *endpoint* on a free port of the loopback interface inside the block; gives its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), endpoint)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    server.daemon_threads = True
+    server.block_on_close = False  # a sender may hold its connection open
+    thread = threading.Thread(target=server.serve_forever, args=[0.05])
+    thread.start()
+    try:
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
 def receiver() -> Iterator[Received]:
     """Receive OTLP over HTTP inside the block."""
 
@@ -61,16 +80,9 @@ def receiver() -> Iterator[Received]:
         def log_message(self, *args: object) -> None:
             """Stay silent."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
-    received = Received(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, args=[0.05])
-    thread.start()
-    try:
+    with serving(Endpoint) as url:
+        received = Received(url)
         yield received
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def wait_for(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
