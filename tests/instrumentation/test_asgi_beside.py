@@ -33,6 +33,7 @@ from otel_orders.context import Order, current_order
 from otel_orders.instrumentation.asgi import OrderMiddleware
 from otel_orders.instrumentation.http_metrics import SERVER_LABELS, server_durations
 from tests.instrumentation.http_counts import Counts
+from tests.sinks.receiver import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -347,9 +348,7 @@ def test_the_official_hooks_and_metrics_stay_where_ours_is_outside(serve: Serve,
     span = served(spans)
     assert hooked == [span.context.span_id]
     assert len(spans.finished) == 1
-    found = reader.get_metrics_data()
-    assert found is not None
-    assert "http.server.duration" in found.to_json()
+    wait_for(lambda: (found := reader.get_metrics_data()) and "http.server.duration" in found.to_json())
     meters.shutdown()
 
 
