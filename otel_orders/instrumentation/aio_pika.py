@@ -44,6 +44,7 @@ from otel_orders.instrumentation.amqp import (
     tracing,
 )
 from otel_orders.instrumentation.coexistence import official, official_span
+from otel_orders.instrumentation.frames import FRAME_MAX
 from otel_orders.instrumentation.patching import Patches
 from otel_orders.instrumentation.processing import Processing
 from otel_orders.instrumentation.spans import end_dropped, guarded
@@ -168,8 +169,8 @@ class _Outgoing(_Proxy):
             properties = copy.copy(properties)
         properties.headers = self._self_sending.headers
         properties.message_id = self._self_sending.message_id
-        if properties.timestamp is None:
-            properties.timestamp = datetime.fromtimestamp(self._self_sending.timestamp, UTC)
+        if properties.timestamp is None and (now := self._self_sending.timestamp) is not None:
+            properties.timestamp = datetime.fromtimestamp(now, UTC)
         return properties
 
 
@@ -201,7 +202,8 @@ def _prepared(exchange: Exchange, message: AbstractMessage, routing_key: str, **
         conversation_id=message.correlation_id,
         server=_server(exchange),
     )
-    sending = Sending(told, _Active.tracing, refusals=_REFUSALS, adopted=official_span(_CLIENT, SpanKind.PRODUCER))
+    adopted = official_span(_CLIENT, SpanKind.PRODUCER)
+    sending = Sending(told, _Active.tracing, refusals=_REFUSALS, adopted=adopted, frame_max=_frame_max(exchange))
     return sending, {"message": _Outgoing(message, sending), "routing_key": routing_key, **options}
 
 
@@ -209,6 +211,12 @@ def _server(exchange: Exchange) -> semconv.Server | None:
     """Return where *exchange* is; None where the client does not tell."""
     url = getattr(getattr(exchange.channel, "_connection", None), "url", None)
     return None if url is None else (url.host, url.port or 5672)
+
+
+def _frame_max(exchange: Exchange) -> int:
+    """Return the largest frame, in bytes, that the connection of *exchange* agreed on; the usual one if it has none."""
+    transport = getattr(getattr(exchange.channel, "_connection", None), "transport", None)
+    return FRAME_MAX if transport is None else transport.connection.connection_tune.frame_max
 
 
 async def _consume(wrapped: Wrapped, queue: Queue, args: Args, kwargs: Kwargs) -> Any:

@@ -19,6 +19,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 
 from otel_orders import names
 from otel_orders.instrumentation import semconv, spans, tracking
+from otel_orders.instrumentation.frames import FRAME_MAX, FrameFullError, leaves_room
 from otel_orders.instrumentation.headers import (
     BAGGAGE,
     TRACEPARENT,
@@ -144,6 +145,7 @@ class Sending(Outbound):
     """The publishing of one message: its span is current inside the block.  headers: what the message is to carry.
 
     outcome: set by the client inside the block.  refusals: exception types, and the outcomes that they mean.
+    frame_max: the connection's largest frame, in bytes; one that a message's own headers nearly fill takes no more.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class Sending(Outbound):
         *,
         refusals: Mapping[Any, str] | None = None,
         adopted: Span | None = None,
+        frame_max: int = FRAME_MAX,
     ) -> None:
         self._message, self._metrics, self._refusals = message, tracing.metrics, refusals or {}
         self._began = time.perf_counter()
@@ -167,6 +170,7 @@ class Sending(Outbound):
             adopted.set_attributes(message.attributes(SEND))
         self.headers: dict[Any, Any] = headers
         self._published_at = time.time_ns()
+        self._crammed = bool(headers) and not leaves_room(headers, frame_max)
         spans.guarded(FAULT, self._carry, custom)  # a propagator's fault costs the trace in the headers, not the span
         self._queues = tracing.tracking.destinations(message.exchange, message.routing_key)
 
@@ -189,6 +193,8 @@ class Sending(Outbound):
         sent, stays as it is (messaging-spans.md, "Producer spans").  When a trace began is told only where it did not
         begin with this message.
         """
+        if self._crammed:
+            raise FrameFullError
         context = self._before
         if BAGGAGE in self.headers:
             context = with_baggage_of(self.headers, context)
@@ -209,9 +215,9 @@ class Sending(Outbound):
         return self._message.message_id
 
     @property
-    def timestamp(self) -> int:
+    def timestamp(self) -> int | None:
         """Now, as AMQP's own timestamp has it (unix s), for a message that has none: RabbitMQ's own tools read it."""
-        return int(time.time())
+        return None if self._crammed else int(time.time())
 
     def await_outcome(self, unconfirmed: Waiting, number: int, told: Settled | None = None) -> bool:
         """End not with the block, but with the confirmation of the channel's message *number*.

@@ -69,6 +69,7 @@ class _Known:
         self.below = below
         parameters = channel.connection.params
         self.server = (parameters.host, parameters.port)
+        self.frame_max = parameters.frame_max
         self.unsettled = settling.Waiting()
         self.unconfirmed: settling.Waiting | None = None
         self._published = 0
@@ -189,6 +190,7 @@ def prepare(  # noqa: PLR0917 - as basic_publish has them
 ) -> tuple[Sending, Kwargs]:
     """Return the sending, and basic_publish's arguments with a copy of the properties that carries it."""
     carrying = BasicProperties() if properties is None else _copied(properties)
+    found = known(channel)
     carrying.message_id = Active.tracing.tracking.message_id(exchange, routing_key, carrying.message_id)
     message = Message(
         exchange,
@@ -196,10 +198,10 @@ def prepare(  # noqa: PLR0917 - as basic_publish has them
         carrying.headers,
         message_id=carrying.message_id,
         conversation_id=carrying.correlation_id,
-        server=known(channel).server,
+        server=found.server,
     )
     adopted = official_span(CLIENT, SpanKind.PRODUCER)
-    sending = Sending(message, Active.tracing, refusals=_REFUSALS, adopted=adopted)
+    sending = Sending(message, Active.tracing, refusals=_REFUSALS, adopted=adopted, frame_max=found.frame_max)
     carrying.headers = sending.headers
     if carrying.timestamp is None:
         carrying.timestamp = sending.timestamp
