@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_orders.errors import ConfigurationError
+from otel_orders.ledger.courtesy import Lookups, lookups
 from otel_orders.server.serve import bound, is_loopback, listen, url_of
 from tests.ledger import senders
 from tests.ledger.senders import SECOND, changed, walk
@@ -289,3 +290,31 @@ def test_urls_of_ipv6_have_brackets() -> None:
             assert url_of(listener) == f"http://[::1]:{listener.getsockname()[1]}"
     except ConfigurationError as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "first"),
+    [
+        ("GET", "/orders/4711", True),
+        ("GET", "/stages", True),
+        ("GET", "/orders/none", True),
+        ("GET", "/metrics", False),
+        ("GET", "/report", False),
+        ("POST", "/events", False),
+    ],
+)
+def test_who_looks_something_up_comes_before_what_comes_in(
+    method: str, path: str, first: bool, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(client, changed("4711", "INITIATED"))
+    counted: list[int] = []
+    original = Lookups.__enter__
+
+    def noted(lookups: Lookups) -> None:
+        original(lookups)
+        counted.append(lookups._under_way)
+
+    monkeypatch.setattr(Lookups, "__enter__", noted)
+    client.request(method, path)
+    assert counted == ([1] if first else [])
+    assert lookups._under_way == 0
