@@ -132,6 +132,23 @@ def test_an_event_that_fails_unforeseen_costs_no_neighbour(
     assert "tried apart" in caplog.text
 
 
+def test_a_sign_of_life_that_fails_unforeseen_holds_up_no_event(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest = Batch.ingest
+
+    def fails(batch: Batch, received: Sequence[Received], **more: Any) -> list[str]:
+        if more.get("seen"):
+            raise ZeroDivisionError
+        return ingest(batch, received, **more)
+
+    monkeypatch.setattr(Batch, "ingest", fails)
+    with writing(store) as writer:
+        assert writer.submit(reading(changed("A-1"), changed("B-2")), {"note": "1"}).result(PATIENCE) == [ACCEPTED] * 2
+    assert store.get("note") == "1"
+    assert "signs of life" in caplog.text
+
+
 def test_a_sender_that_went_away_costs_no_neighbour(store: Store) -> None:
     with writing(store) as writer:
         with held(store):
