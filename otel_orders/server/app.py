@@ -47,6 +47,8 @@ def create_app(
             Route("/find", find),
             Route("/orders/{order_id:path}/hold", operators.hold, methods=["PUT"]),
             Route("/orders/{order_id:path}/hold", operators.release, methods=["DELETE"]),
+            Route("/holds", operators.hold, methods=["PUT"]),
+            Route("/holds", operators.release, methods=["DELETE"]),
             Route("/erasures", operators.erase, methods=["POST"]),
             Route("/audit", operators.audit),
             Route("/orders/{order_id:path}", order),

@@ -217,8 +217,10 @@ class Batch:
             return
         self._tidied_at = now
         tx.forget_instances(now - FORGOTTEN_AFTER)
+        old = now - self._plan.retention.orders
         for queue in self._plan.lifecycle.queues:
-            tx.forget_messages(queue, now - self._plan.retention.orders)
+            tx.forget_messages(queue, old)
+        tx.forget_elsewhere(self._plan.lifecycle.queues, old)
 
 
 def row_of(order_id: str, order: Order, before: Found | None, plan: model.Plan) -> Row:
