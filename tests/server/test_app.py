@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from otel_orders import names
 from otel_orders.errors import ConfigurationError
 from otel_orders.ledger.courtesy import Lookups, lookups
 from otel_orders.server.serve import bound, is_loopback, listen, url_of
@@ -92,6 +93,25 @@ def test_any_text_is_an_order_id_that_can_be_asked_for_or_is_refused(client: htt
         assert not order_id.strip() or any(letter < " " or letter == "\x7f" for letter in order_id)
     else:
         assert answer.json()["order_id"] == order_id
+
+
+@pytest.mark.parametrize("error_code", ["", "PriceError"])
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"event_type": names.TRANSITION_FAILED, "to_status": "SUBMITTED"}, "failed to enter SUBMITTED"),
+        ({"event_type": names.STATUS_CHANGED, "to_status": "SUBMITTED"}, "<b>SUBMITTED</b>"),
+        ({"event_type": names.MESSAGE_SETTLED, "outcome": "reject"}, "order.message_settled: reject"),
+    ],
+)
+def test_the_page_tells_an_event_of_any_kind_with_its_error_or_without(
+    client: httpx.Client, fields: dict[str, str], says: str, error_code: str
+) -> None:
+    told = post(client, changed("A-1") | fields | {"error_code": error_code})
+    assert told.json()["results"].keys() <= {"accepted", "skipped"}
+    page = client.get("/orders/A-1", headers={"accept": "text/html"})
+    assert (page.status_code, says in page.text) == (200, True)
+    assert ("failed to enter" in page.text) == (fields["event_type"] == names.TRANSITION_FAILED)
 
 
 def test_an_order_that_is_not_known_is_said_so(client: httpx.Client) -> None:
