@@ -7,7 +7,6 @@ import os
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import httpx
 import typer
@@ -85,11 +84,11 @@ class Remote:
     def hold(self, order_id: str, until: str, why: str, by: str) -> None:
         """Put *order_id* on hold."""
         asked = {"until": until, "why": why, "by": by}
-        self._ask("PUT", f"/orders/{quote(order_id, safe='')}/hold", json=asked)
+        self._ask("PUT", "/holds", params={"order_id": order_id}, json=asked)
 
     def release(self, order_id: str, by: str) -> None:
         """Take *order_id* off its hold."""
-        self._ask("DELETE", f"/orders/{quote(order_id, safe='')}/hold", params={"by": by})
+        self._ask("DELETE", "/holds", params={"order_id": order_id, "by": by})
 
     def erase(self, order_id: str, by: str) -> None:
         """Erase *order_id*."""

@@ -18,6 +18,7 @@ from otel_orders.ledger import tables
 from otel_orders.ledger.beside import beside
 from otel_orders.ledger.reconcile import Columns, Report, Times, reconcile
 from otel_orders.ledger.service import SQLITE
+from otel_orders.ledger.store import Access
 from otel_orders.lifecycle import load_lifecycle
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def reconcile_command(  # noqa: PLR0917 - typer calls it by name
     ] = None,
     min_coverage: Annotated[float, typer.Option(min=0, max=100, help="Percent below which the status is 1.")] = 100,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only compare.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only compare; write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare a snapshot of the orders (id, status, entered_at) with the ledger, and tell it what differs.
@@ -69,7 +70,7 @@ def reconcile_command(  # noqa: PLR0917 - typer calls it by name
     columns = Columns(id_column, status_column, entered_at_column, moments, sources.statuses(map_file))
     rows = _rows(snapshot, query, columns, delimiter)
     taken = _taken_at(snapshot, taken_at, columns)
-    with beside(store, read, env) as ledger:
+    with beside(store, read, env, Access.READ if dry_run else Access.RUN) as ledger:
         report = reconcile(rows, columns, ledger, Times(taken, time.time_ns()), dry_run=dry_run)
     (_print_json if as_json else _print_table)(report, dry_run=dry_run)
     coverage = report.coverage

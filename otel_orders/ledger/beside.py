@@ -16,7 +16,7 @@ from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.removals import KEY as REMOVED
 from otel_orders.ledger.removals import Import, Removals
 from otel_orders.ledger.service import ENV, open_store
-from otel_orders.ledger.store import LIFECYCLE, RETENTION, Batch
+from otel_orders.ledger.store import LIFECYCLE, RETENTION, Access, Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,22 +70,17 @@ class Beside(NamedTuple):
 
 
 @contextmanager
-def beside(url: str, lifecycle: Lifecycle, env: str) -> Iterator[Beside]:
-    """Give the store at *url* inside the block; a new one is taken for *env* and *lifecycle*.
+def beside(url: str, lifecycle: Lifecycle, env: str, access: Access = Access.RUN) -> Iterator[Beside]:
+    """Give the store at *url* inside the block; a new one is taken for *env* and *lifecycle*, unless it is only read.
 
     Raises ConfigurationError where it holds another env's events, or folds them under another lifecycle.
     """
-    with closing(open_store(url)) as store:
-        _claim(store, ENV, env, "the events of env")
-        _claim(store, LIFECYCLE, lifecycle.hash, "orders under lifecycle")
+    with closing(open_store(url, access)) as store:
+        for key, ours, what in ((ENV, env, "the events of env"), (LIFECYCLE, lifecycle.hash, "orders under lifecycle")):
+            if (found := store.get(key)) not in {None, ours}:
+                raise ConfigurationError(f"the store holds {what} {found!r}, and this command is for {ours!r}")
+            if found is None and access is not Access.READ:
+                with store.transaction() as tx:
+                    tx.put(key, ours)
         plan = Plan(lifecycle, Retention.of(store.get(RETENTION)))
         yield Beside(store, plan, env, Batch(store, plan))
-
-
-def _claim(store: Store, key: str, ours: str, what: str) -> None:
-    found = store.get(key)
-    if found is None:
-        with store.transaction() as tx:
-            tx.put(key, ours)
-    elif found != ours:
-        raise ConfigurationError(f"the store holds {what} {found!r}, and this command is for {ours!r}")

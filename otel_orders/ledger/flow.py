@@ -9,7 +9,7 @@ import msgspec
 
 from otel_orders import names
 from otel_orders.ledger import queues
-from otel_orders.ledger.kept import readable
+from otel_orders.ledger.kept import held_until
 from otel_orders.ledger.passing import BEAT, DELIVERED, LEFT, PASSED
 from otel_orders.ledger.rhythm import Rhythm
 from otel_orders.ledger.stages import SEVERAL, Habit, Look, Verdict
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from otel_orders.ledger.queues import Oldest, QueueFact
     from otel_orders.ledger.stages import Beats
-    from otel_orders.ledger.store import Store, Waiting
+    from otel_orders.ledger.store import Store
     from otel_orders.ledger.totals import Series
     from otel_orders.lifecycle import Lifecycle, Status
 
@@ -136,7 +136,7 @@ class Flow(NamedTuple):
             return 0, None
         passed = self.moments.get((PASSED, status.name), 0)
         found = self.store.longest_waiting(status.rank, self._on_hold(status) + SEVERAL, passed)
-        came = [max(one.since, until) for one in found if (until := _held_until(one)) <= self.now]
+        came = [max(one.since, until) for one in found if (until := held_until(one.state)) <= self.now]
         return min(len(came), SEVERAL), min(came, default=None)
 
     def _on_hold(self, status: Status) -> int:
@@ -150,12 +150,6 @@ class Flow(NamedTuple):
         own = calendars.get(status.calendar or "")
         zone = own.zone if own else next((calendar.zone for calendar in calendars.values()), "UTC")
         return Habit(rhythm, ZoneInfo(zone), own)
-
-
-def _held_until(waiting: Waiting) -> int:
-    """Return until when the order is, or was, on hold (unix ns); 0 for never."""
-    order = readable(waiting.state)
-    return order.hold.until if order and order.hold else 0
 
 
 def read_flow(store: Store, lifecycle: Lifecycle, now: int) -> Flow:

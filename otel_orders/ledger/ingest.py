@@ -1,12 +1,14 @@
 """Read what senders send (OTLP logs and spans, as protobuf or JSON; newline-delimited JSON) into flat records.
 
 Knows formats and nothing of HTTP: a body that cannot be decoded at all is an EventError, everything less costs only
-the record that is wrong.
+the record that is wrong, also where nobody foresaw how: who sends it would else send it, and all behind it, for ever.
 """
 
 from __future__ import annotations
 
 import base64
+import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -17,11 +19,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_orders import names
 from otel_orders.errors import EventError
+from otel_orders.ledger.apply import BROKEN
 from otel_orders.ledger.bulk import check_message, check_tree, records_below
 from otel_orders.ledger.reading import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from otel_orders.ledger.reading import Reading
 
 R = TypeVar("R", bound=Message)
+T = TypeVar("T")
+
+logger = logging.getLogger("otel_orders.ledger")
 
 MAX_LINE = 1_000_000
 """Longest line of JSON that is read, in bytes."""
@@ -51,19 +57,30 @@ def logs(request: ExportLogsServiceRequest, reading: Reading) -> None:
     for resource_logs in request.resource_logs:
         resource = _resource(resource_logs.resource.attributes)
         for scope_logs in resource_logs.scope_logs:
-            for record in scope_logs.log_records:
-                flat = _flat(record.attributes, resource)
-                if names.EVENT_TYPE not in flat and record.event_name:
-                    flat[names.EVENT_TYPE] = record.event_name
-                _stamp_log(flat, record)
-                reading.take(flat)
+            _take_each(scope_logs.log_records, partial(_from_log, resource), reading)
 
 
-def _stamp_log(flat: dict[str, Any], record: LogRecord) -> None:
+def _take_each(records: Iterable[T], flat: Callable[[T], dict[str, Any]], reading: Reading) -> None:
+    """Take each of *records* as *flat* has it."""
+    for record in records:
+        try:
+            reading.take(flat(record))
+        except EventError as error:
+            reading.refuse(error)
+        except Exception:
+            logger.exception("otel_orders: a record failed; its neighbours are read on")
+            reading.refuse(EventError(BROKEN, "nobody foresaw it; the ledger's log has more"))
+
+
+def _from_log(resource: dict[str, Any], record: LogRecord) -> dict[str, Any]:
+    flat = _flat(record.attributes, resource)
+    if names.EVENT_TYPE not in flat and record.event_name:
+        flat[names.EVENT_TYPE] = record.event_name
     if names.OCCURRED_AT not in flat:
         flat[names.OCCURRED_AT] = record.time_unix_nano or record.observed_time_unix_nano
     if record.trace_id:
         flat[names.TRACE_ID], flat[names.SPAN_ID] = record.trace_id, record.span_id
+    return flat
 
 
 def spans(request: ExportTraceServiceRequest, reading: Reading) -> None:
@@ -71,12 +88,11 @@ def spans(request: ExportTraceServiceRequest, reading: Reading) -> None:
     for resource_spans in request.resource_spans:
         resource = _resource(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
-            for span in scope_spans.spans:
-                if any(pair.key == names.TO_STATUS for pair in span.attributes):
-                    reading.take(_from_span(span, resource))
+            moves = (span for span in scope_spans.spans if any(pair.key == names.TO_STATUS for pair in span.attributes))
+            _take_each(moves, partial(_from_span, resource), reading)
 
 
-def _from_span(span: Span, resource: dict[str, Any]) -> dict[str, Any]:
+def _from_span(resource: dict[str, Any], span: Span) -> dict[str, Any]:
     flat = _flat(span.attributes, resource)
     failed = span.status.code == STATUS_ERROR or names.ERROR_CODE in flat
     flat.setdefault(names.EVENT_TYPE, names.TRANSITION_FAILED if failed else names.STATUS_CHANGED)
@@ -193,14 +209,13 @@ def _base64_id(item: Any) -> str:
 
 def lines(body: bytes, reading: Reading) -> None:
     """Read newline-delimited JSON; a line that is no JSON object is refused and costs no neighbour."""
-    for line in _lines(body):
-        try:
-            record = _decode_line(line)
-            _check_meant(record)
-        except EventError as error:
-            reading.refuse(error)
-        else:
-            reading.take(record)
+    _take_each(_lines(body), _from_line, reading)
+
+
+def _from_line(line: bytes) -> dict[str, Any]:
+    record = _decode_line(line)
+    _check_meant(record)
+    return record
 
 
 def _check_meant(record: dict[str, Any]) -> None:

@@ -134,6 +134,12 @@ def readable(row: bytes) -> Order | None:
     return order if not order.debt or all(map(_is_fact, order.debt)) else None
 
 
+def held_until(row: bytes) -> int:
+    """Return until when the order in *row* is, or was, on hold (unix ns); 0 for never, or where it has rotted."""
+    order = readable(row)
+    return order.hold.until if order and order.hold else 0
+
+
 def _is_fact(owed: Fact) -> bool:
     """Whether *owed* can have been counted: text, and for a histogram a value in ms."""
     has_value = bool(owed) and owed[0] in {names.TIME_IN_STATUS, names.MILESTONE}

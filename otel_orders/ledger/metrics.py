@@ -5,6 +5,7 @@ Counts of nothing are 0; the oldest of nothing is absent.  Timestamps, not ages,
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -14,6 +15,7 @@ from prometheus_client.core import HistogramMetricFamily
 from otel_orders import names
 from otel_orders.ledger import apply, flow_metrics, reading
 from otel_orders.ledger.families import counter, gauge
+from otel_orders.ledger.kept import held_until
 from otel_orders.ledger.model import UNKNOWN
 from otel_orders.ledger.outage import REASONS
 from otel_orders.ledger.store import LIFECYCLE
@@ -21,7 +23,7 @@ from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.totals import INFINITE, SUM, edges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from prometheus_client.core import Metric
 
@@ -65,6 +67,8 @@ HISTOGRAMS: Final = {
     names.TIME_IN_STATUS: (["status", "partner"], "Time that orders spent in a status they have left."),
     names.MILESTONE: (["milestone", "partner"], "Time between two statuses, with everything between."),
 }
+MOST_HELD: Final = 1_000
+"""Orders on hold that are passed over, for one status, to find the oldest that is not: a scrape must stay cheap."""
 CORRECTED: Final = (names.REACHED, names.TIME_IN_STATUS, names.MILESTONE, names.SLA_MET, names.SLA_BREACHED)
 """Counters that a late event may prove wrong."""
 
@@ -114,7 +118,7 @@ class LedgerCollector:
             yield gauge(name, text, labels, by_metric[name].items())
         for name, (labels, text) in HISTOGRAMS.items():
             yield self._histogram(name, text, labels, by_metric[name])
-        yield from self._stages()
+        yield from self._stages(by_metric[names.ON_HOLD])
         yield from flow_metrics.stages(self._store, self._plan.lifecycle)
         yield from flow_metrics.queues(self._store, self._plan.lifecycle)
         if self._probe is not None:
@@ -139,14 +143,24 @@ class LedgerCollector:
         zeros += [(names.MESSAGES_GONE, queue.name) for queue in self._plan.lifecycle.queues.values() if queue.track]
         return dict.fromkeys(zeros, 0)
 
-    def _stages(self) -> Iterator[Metric]:
+    def _stages(self, on_hold: Mapping[Series, int]) -> Iterator[Metric]:
         statuses = list(self._plan.lifecycle.statuses.values())
-        oldest = self._store.oldest(len(statuses) + 1)
         labels = [status.name for status in statuses] + [UNKNOWN]
-        since = [((labels[stage],), entered / 1e9) for stage, entered in oldest.items()]
-        yield gauge(names.OLDEST_ENTERED, "When the order that waits longest entered its status.", ["status"], since)
+        found = {
+            stage: self._oldest_beside(stage, held) if (held := on_hold.get((labels[stage],), 0)) > 0 else entered
+            for stage, entered in self._store.oldest(len(labels)).items()
+        }
+        since = [((labels[stage],), entered / 1e9) for stage, entered in found.items() if entered is not None]
+        text = "When the order that waits longest, and is not on hold, entered its status."
+        yield gauge(names.OLDEST_ENTERED, text, ["status"], since)
         limits = [((status.name,), status.stuck_after.seconds) for status in statuses if status.stuck_after]
         yield gauge(names.STUCK_AFTER, "How long an order may wait in a status.", ["status"], limits)
+
+    def _oldest_beside(self, stage: int, held: int) -> int | None:
+        """Return when the first order came to *stage* that is not among the *held* on hold there, None for none."""
+        now = time.time_ns()
+        waiting = self._store.longest_waiting(stage, min(held, MOST_HELD) + 1)
+        return next((one.since for one in waiting if held_until(one.state) <= now), None)
 
     def _own(self) -> Iterator[Metric]:
         last: dict[tuple[str], float] = {}

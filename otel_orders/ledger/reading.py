@@ -15,6 +15,7 @@ from otel_orders import names
 from otel_orders.errors import EventError
 from otel_orders.event import MAX_STRING, OWN_FIELDS, bounded
 from otel_orders.ledger.apply import LATE
+from otel_orders.ledger.courtesy import lookups
 from otel_orders.ledger.kept import CHANGED, FAILED, MESSAGE, OBSERVED, Kept, key
 from otel_orders.ledger.model import KEPT, Retention
 from otel_orders.ledger.store import Received, Seen
@@ -79,6 +80,7 @@ class Reading:
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Read *record*, flat and named as names.py has it; one that is no event of ours is passed over."""
+        lookups.give_way()
         event_type = record.get(names.EVENT_TYPE)
         if not isinstance(event_type, str) or (event_type not in KINDS and event_type != names.HEARTBEAT):
             self.passed_over += 1

@@ -154,7 +154,8 @@ class Writer:
         try:
             results = self._in_halves(work.reading.received)
             rejected = work.reading.rejected + Counter({REJECTED: results.count(BROKEN)})
-            self._batch.ingest([], seen=work.reading.seen, rejected=rejected, notes=work.notes)
+            self._batch.ingest([], rejected=rejected, notes=work.notes)
+            self._note_alive(work.reading.seen)
         except StoreError as error:
             self._failed(error)
             self._fail([work], error)
@@ -162,6 +163,14 @@ class Writer:
             self._fail([work], StoreUnavailableError(type(error).__name__))
         else:
             self._answer([work], results)
+
+    def _note_alive(self, seen: list[Seen]) -> None:
+        try:
+            self._batch.ingest([], seen=seen)
+        except StoreError:
+            raise
+        except Exception:  # signs of life come again, and must not hold up the events that are behind them
+            logger.exception("otel_orders: signs of life could not be noted")
 
     def _in_halves(self, received: list[Received]) -> list[str]:
         try:

@@ -16,6 +16,7 @@ from otel_orders.errors import OperationError, StoreError, UnreadableOrderError
 from otel_orders.server import operators, otlp, pages, reports
 from otel_orders.server.bearer import BearerToken
 from otel_orders.server.bodies import RETRY_AFTER, Intake
+from otel_orders.server.first import LookupsFirst
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -46,6 +47,8 @@ def create_app(
             Route("/find", find),
             Route("/orders/{order_id:path}/hold", operators.hold, methods=["PUT"]),
             Route("/orders/{order_id:path}/hold", operators.release, methods=["DELETE"]),
+            Route("/holds", operators.hold, methods=["PUT"]),
+            Route("/holds", operators.release, methods=["DELETE"]),
             Route("/erasures", operators.erase, methods=["POST"]),
             Route("/audit", operators.audit),
             Route("/orders/{order_id:path}", order),
@@ -66,7 +69,8 @@ def create_app(
     app.state.ledger = ledger
     app.state.intake = intake or Intake()
     app.state.operator_token = operator_token
-    return app if token is None else BearerToken(app, *filter(None, (token, operator_token)))
+    first = LookupsFirst(app)
+    return first if token is None else BearerToken(first, *filter(None, (token, operator_token)))
 
 
 def board(request: Request) -> Response:

@@ -43,17 +43,17 @@ def for_operators(handler: Handler) -> Handler:
 
 @for_operators
 async def hold(request: Request) -> Response:
-    """PUT /orders/{order_id}/hold with ``{"until": ..., "why": ..., "by": ...}``."""
+    """PUT /orders/{order_id}/hold, or /holds?order_id=ID, with ``{"until": ..., "why": ..., "by": ...}``."""
     asked = await _fields(request, "until", "why", "by")
-    made = await run_in_threadpool(_operators(request).hold, request.path_params["order_id"], **asked)
+    made = await run_in_threadpool(_operators(request).hold, _order_id(request), **asked)
     return JSONResponse(msgspec.to_builtins({"hold": msgspec.structs.asdict(made)}))
 
 
 @for_operators
 async def release(request: Request) -> Response:
-    """DELETE /orders/{order_id}/hold?by=NAME."""
+    """DELETE /orders/{order_id}/hold?by=NAME, or /holds?order_id=ID&by=NAME."""
     by = request.query_params.get("by", "")
-    await run_in_threadpool(_operators(request).release, request.path_params["order_id"], by)
+    await run_in_threadpool(_operators(request).release, _order_id(request), by)
     return Response(status_code=204)
 
 
@@ -84,6 +84,14 @@ def refused(_request: Request, error: Exception) -> Response:
 def _operators(request: Request) -> Operators:
     found: Operators = request.app.state.ledger.operators
     return found
+
+
+def _order_id(request: Request) -> str:
+    """Return the order of the path, or of the query: no path can name an order that is called ``..``."""
+    found = request.path_params.get("order_id") or request.query_params.get("order_id")
+    if not found:
+        raise HTTPException(400, "order_id: expected the id of an order")
+    return str(found)
 
 
 async def _fields(request: Request, *names: str) -> dict[str, str]:

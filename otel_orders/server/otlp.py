@@ -2,13 +2,16 @@
 
 Status codes and bodies follow the OTLP specification 1.x, "OTLP/HTTP Response": 200 with partial_success for what was
 refused, 400 for what cannot be decoded, 429 and 503 with Retry-After for what should be sent again; the body of every
-4xx and 5xx is a google.rpc.Status.
+4xx and 5xx is a google.rpc.Status.  What nobody foresaw is a 503, since a Collector drops what it gets a 500 for; but
+where it happens while a body is decoded it is a 400, as the same bytes would fail again, and hold up all behind them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from google.protobuf.json_format import MessageToJson
@@ -16,6 +19,7 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from otel_orders.errors import EventError, StoreError
@@ -26,7 +30,7 @@ from otel_orders.ledger.writer import OverloadedError
 from otel_orders.server.bodies import RETRY_AFTER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from google.protobuf.message import Message
@@ -44,6 +48,8 @@ JSON = "application/json"
 CODES = {429: 8, 503: 14}
 """google.rpc.Code for an HTTP status: RESOURCE_EXHAUSTED, UNAVAILABLE; else INVALID_ARGUMENT."""
 INVALID_ARGUMENT = 3
+
+logger = logging.getLogger("otel_orders.ledger")
 
 
 class Signal(NamedTuple):
@@ -85,8 +91,9 @@ async def events(request: Request) -> Response:
     """POST /events: one JSON object a line.  422 where all of them were refused, so that a script's sender notices."""
     if "origin" in request.headers:
         raise HTTPException(403, "web pages may not send events")
-    async with _read(request, _lines) as reading:
-        results, refused = await kept(request.app.state.ledger, reading)
+    with unforeseen_is_tried_again():
+        async with _read(request, _lines) as reading:
+            results, refused = await kept(request.app.state.ledger, reading)
     counts = Counter(result for result in sorted(results) if result not in REFUSED)
     told = {
         "received": counts.total() + refused.total(),
@@ -106,8 +113,9 @@ async def _otlp(request: Request, signal: Signal) -> Response:
     json = _media_type(request) != PROTOBUF
     try:
         _check_media_type(request)
-        async with _read(request, lambda body, into: signal.take(body, into, json=json)) as reading:
-            _, refused = await kept(request.app.state.ledger, reading)
+        with unforeseen_is_tried_again():
+            async with _read(request, lambda body, into: signal.take(body, into, json=json)) as reading:
+                _, refused = await kept(request.app.state.ledger, reading)
     except HTTPException as error:
         why = Status(code=CODES.get(error.status_code, INVALID_ARGUMENT), message=error.detail)
         return _encoded(why, json=json, status=error.status_code, headers=error.headers)
@@ -137,9 +145,26 @@ def decoder(ledger: Ledger, read: Read) -> Callable[[bytes], Reading]:
             read(body, reading)
         except EventError as error:
             raise HTTPException(413 if error.reason == TOO_MANY else 400, str(error)) from None
+        except MemoryError:
+            raise
+        except Exception:
+            logger.exception("otel_orders: a request failed to be decoded, and was refused")
+            raise HTTPException(400, "the body cannot be decoded; the ledger's log has more") from None
         return reading
 
     return decode
+
+
+@contextmanager
+def unforeseen_is_tried_again() -> Iterator[None]:
+    """Turn what nobody foresaw into HTTPException 503, so that the sender keeps its events and sends them again."""
+    try:
+        yield
+    except (HTTPException, ClientDisconnect):
+        raise
+    except Exception:
+        logger.exception("otel_orders: a request failed; its sender is told to send it again")
+        raise HTTPException(503, "an internal error; the ledger's log has more", RETRY_AFTER) from None
 
 
 async def kept(ledger: Ledger, reading: Reading) -> tuple[list[str], Counter[str]]:

@@ -95,8 +95,9 @@ class GrpcServer:
             if self._token is not None and not allowed(_authorization(context), self._token):
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token is needed")
             try:
-                async with self._intake.message(lambda: _message(context), decode) as reading:
-                    _, refused = await otlp.kept(self._ledger, reading)
+                with otlp.unforeseen_is_tried_again():
+                    async with self._intake.message(lambda: _message(context), decode) as reading:
+                        _, refused = await otlp.kept(self._ledger, reading)
             except HTTPException as error:
                 await _refuse(context, error)
             answer: bytes = signal.answered(refused).SerializeToString()

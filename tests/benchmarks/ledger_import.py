@@ -14,7 +14,7 @@ from otel_orders.ledger.event_log import Columns, Mapping, import_log
 from otel_orders.ledger.moments import Moments
 from otel_orders.lifecycle import load_lifecycle
 from tests.benchmarks.harness import Figure, benchmark
-from tests.benchmarks.ledger_ingest import LIFECYCLE, NOW, WAY
+from tests.benchmarks.ledger_ingest import LIFECYCLE, NOW, OPEN
 
 ORDERS = 20_000
 YEAR = 365 * 86_400
@@ -26,7 +26,7 @@ def written(path: Path) -> int:
     rows: list[tuple[int, str, str]] = []
     for order in range(ORDERS):
         began = NOW // 10**9 - rng.randrange(YEAR)
-        for step in WAY[: rng.randrange(3, len(WAY) + 1)]:
+        for step in OPEN[: rng.randrange(3, len(OPEN) + 1)]:
             began += rng.randrange(60, 86_400)
             rows.append((began, f"order-{order}", step))
     rows.sort()

@@ -19,19 +19,18 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from otel_orders.cli.ledger import tune_garbage_collection
 from otel_orders.ledger import ingest
-from otel_orders.ledger.model import Plan
 from otel_orders.ledger.reading import Reading
 from otel_orders.ledger.store import Batch
 from otel_orders.ledger.store.sqlite import SqliteStore
-from otel_orders.lifecycle import load_lifecycle
 from tests.benchmarks.harness import Figure, benchmark
-from tests.benchmarks.ledger_ingest import BATCH, LIFECYCLE, MEASURED, NOW, Orders, filled, size
+from tests.benchmarks.ledger_ingest import BATCH, MEASURED, NOW, Orders, existing, filled, plan, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
+    from otel_orders.ledger.model import Plan
     from otel_orders.ledger.store import Received
 
 REQUEST = 500
@@ -139,17 +138,16 @@ def seconds_of(run: Callable[[], None]) -> float:
 @benchmark("ledger/ingest_sqlite", budget=20_000)
 def ingest_sqlite(name: str, budget: float) -> Figure:
     """Measure both, batch by batch."""
-    count, plan = size(), Plan(load_lifecycle(LIFECYCLE))
-    orders = Orders(count)
-    made = filled(orders, count, plan)
+    orders, folded_under = existing(), plan()
+    made = filled(orders)
     batches = [requests(received) for received in orders.next(MEASURED)]
     with tempfile.TemporaryDirectory(dir=made.parent) as folder:
         store = SqliteStore(shutil.copy(made, folder))
-        batch = Batch(store, plan)
+        batch = Batch(store, folded_under)
         tune_garbage_collection()  # as `otel-orders ledger` does
-        with closing(hand_store(Orders(count), Path(folder) / "by_hand.db")) as connection:
+        with closing(hand_store(existing(), Path(folder) / "by_hand.db")) as connection:
             pairs = [
-                (seconds_of(lambda: kept(batch, plan, bodies)), seconds_of(lambda: by_hand(connection, bodies)))  # noqa: B023 - run at once
+                (seconds_of(lambda: kept(batch, folded_under, bodies)), seconds_of(lambda: by_hand(connection, bodies)))  # noqa: B023 - run at once
                 for bodies in batches
             ][1:]
         store.close()
@@ -158,7 +156,7 @@ def ingest_sqlite(name: str, budget: float) -> Figure:
     return Figure(
         name=name,
         value=ours,
-        unit=f"events/s, {count:,} open orders",
+        unit=f"events/s, {size():,} open orders",
         peer=theirs,
         ratio=middle,
         spread=(high - low) / 2 / middle,

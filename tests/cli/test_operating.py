@@ -91,7 +91,8 @@ def test_a_running_ledger_is_asked_with_the_operators_token(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running(tmp_path, environ=SECRET) as ledger, ledger.client() as client:
-        client.post("/events", content=senders.lines([changed("A/1", partner_id="acme"), changed("A-2")]))
+        sent = [changed("A/1", partner_id="acme"), changed("A-2"), changed("..")]
+        client.post("/events", content=senders.lines(sent))
         at = ("--ledger", ledger.url)
         assert "set OTEL_ORDERS_LEDGER_OPERATOR_TOKEN" in run("release", "A/1", *at)[2]
         monkeypatch.setenv(TOKEN, "wrong")
@@ -104,6 +105,8 @@ def test_a_running_ledger_is_asked_with_the_operators_token(
         assert run("hold", "A/1", "--until", "3d", "--why", "on holiday", *at)[0] == 0
         assert client.get("/orders/A%2F1").json()["hold"]["why"] == "on holiday"
         assert run("release", "A/1", *at)[0] == 0
+        assert run("hold", "..", "--until", "3d", "--why", "odd", *at)[0] == 0
+        assert client.get("/find?order_id=..").json()["hold"]["why"] == "odd"
         assert run("erase", "--partner", "acme", *at)[:2] == (0, "erased orders: 1\n")
         assert run("erase", "A-2", *at)[0] == 0
         code, _, err = run("erase", "A-2", *at)

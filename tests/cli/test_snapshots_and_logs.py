@@ -49,6 +49,20 @@ def snapshot(folder: Path, *rows: tuple[str, str, int], name: str = "snapshot.cs
     return path
 
 
+def test_a_dry_run_writes_to_no_store_and_makes_none(tmp_path: Path) -> None:
+    now, store = time.time_ns(), tmp_path / "ledger.db"
+    path = snapshot(tmp_path, ("A-1", "INITIATED", now), ("A-2", "SUBMITTED", now))
+    nowhere = Ended(tmp_path, "reconcile", path, "--dry-run")
+    assert (nowhere.code, nowhere.out, store.exists()) == (2, "", False)
+    with running(tmp_path) as ledger, ledger.client() as client:
+        client.post("/events", content=senders.lines([changed("A-1")])).raise_for_status()
+        ledger.stop(signal.SIGTERM)
+    before = store.read_bytes(), store.stat().st_mtime_ns
+    done = Ended(tmp_path, "reconcile", path, "--dry-run")
+    assert (done.code, "1 events would be told to the ledger" in done.out) == (1, True), done.err
+    assert (store.read_bytes(), store.stat().st_mtime_ns) == before
+
+
 def test_beside_a_running_ledger_a_snapshot_finds_what_telemetry_did_not(tmp_path: Path) -> None:
     now = time.time_ns()
     with running(tmp_path) as ledger, ledger.client() as client:

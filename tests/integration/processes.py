@@ -38,7 +38,12 @@ class Running:
                 stderr=errors,
                 env=os.environ | (environ or {}),
             )
-        self.url = self._url(url_file)
+        try:
+            self.url = self._url(url_file)
+        except BaseException:
+            self.process.kill()  # nobody else knows of it yet
+            self.process.wait()
+            raise
         self.grpc = grpc_file.read_text().strip()
 
     def _url(self, url_file: Path) -> str:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import otel_orders
+from otel_orders.ledger import outbox
 from otel_orders.ledger.service import Ledger, open_store
 from otel_orders.lifecycle import load_lifecycle
 from otel_orders.testing import captured_events
+from tests.sinks.receiver import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +88,36 @@ def test_a_table_that_comes_later_is_followed_from_its_beginning(tmp_path: Path)
         shop.execute(otel_orders.OUTBOX_SCHEMA["sqlite"])
         move(shop, "A-1", 1, "INITIATED")
         assert statuses(ledger, "A-1", 1) == ["INITIATED"]
+
+
+def test_a_database_without_the_table_yet_is_no_fault_and_another_table_of_its_name_is_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(open_ledger(tmp_path)) as ledger, closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
+        (follower,) = ledger._followers
+        shop.execute("CREATE TABLE orders (id INTEGER)")
+        shop.commit()
+        looked_at = time.time()
+        wait_for(lambda: follower.poller.caught_up_at > looked_at)
+        assert not caplog.records
+        shop.execute("CREATE TABLE otel_orders_outbox (number INTEGER)")
+        shop.commit()
+        wait_for(lambda: "cannot follow the outbox" in caplog.text)
+        assert "no such column" in caplog.text
+        shop.execute("DROP TABLE otel_orders_outbox")
+        shop.execute(otel_orders.OUTBOX_SCHEMA["sqlite"])
+        move(shop, "A-1", 1, "INITIATED")
+        assert statuses(ledger, "A-1", 1) == ["INITIATED"]
+
+
+def test_many_rows_are_read_in_pieces(
+    shop: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "AT_ONCE", 2)
+    for version, status in enumerate(("INITIATED", "FILE_UPLOADED", "SUBMITTED", "CANCELLED"), 1):
+        move(shop, "A-1", version, status)
+    with closing(open_ledger(tmp_path)) as ledger:
+        assert statuses(ledger, "A-1", 4) == ["INITIATED", "FILE_UPLOADED", "SUBMITTED", "CANCELLED"]
 
 
 def test_of_two_ledgers_that_follow_one_table_the_second_reads_nothing_again(

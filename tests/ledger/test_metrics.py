@@ -133,6 +133,22 @@ def test_no_sender_can_make_up_series(ledger: Ledger) -> None:
     assert value(ledger, names.IN_STATUS, status="unknown") == 30
 
 
+def test_an_order_on_hold_is_not_the_oldest_that_waits(ledger: Ledger) -> None:
+    now = time.time_ns()
+    keep(ledger, *(changed(f"A-{days}", occurred_at=now - days * DAY) for days in (1, 2, 3)))
+
+    def oldest() -> float | None:
+        return value(ledger, names.OLDEST_ENTERED, status="INITIATED")
+
+    ledger.operators.hold("A-3", "3d", "on holiday", "anna")
+    assert oldest() == pytest.approx((now - 2 * DAY) / 1e9)
+    for order_id in ("A-1", "A-2"):
+        ledger.operators.hold(order_id, "3d", "on holiday", "anna")
+    assert oldest() is None
+    ledger.operators.release("A-3", "anna")
+    assert oldest() == pytest.approx((now - 3 * DAY) / 1e9)
+
+
 def test_no_label_holds_an_order(ledger: Ledger) -> None:
     keep(ledger, *walk("ORDER-4711", *list(LIFECYCLE.statuses)[:10], start=time.time_ns() - HOUR, partner_id="acme"))
     assert "ORDER-4711" not in ledger.metrics.page().decode()

@@ -139,12 +139,24 @@ def test_instances_that_are_gone_are_forgotten_and_their_service_is_not(store: S
     assert sorted(store.seen()) == sorted([old[0], new])
 
 
-def test_messages_that_nobody_settled_are_forgotten_in_the_end(store: SqliteStore) -> None:
+@pytest.mark.parametrize("queue", ["pricing.requests", "a queue that has left the lifecycle", "\0"], ids=repr)
+def test_messages_of_any_queue_are_forgotten_in_the_end(store: SqliteStore, queue: str) -> None:
     with store.transaction() as tx:
         for place, at in enumerate((START, START + 50 * DAY)):
-            tx.published([MessageNote("pricing.requests", str(place), "1", at)])
+            tx.published([MessageNote(queue, str(place), "1", at)])
+            tx.settled([MessageNote(queue, f"settled-{place}", "1", at)])
     Batch(store, PLAN).sweep(START + 90 * DAY + MINUTE)
-    assert store.oldest_messages()["pricing.requests"].message_id == "1"
+    left = [message.message_id for some in store.messages(100) for message in some]
+    assert left == ["1", "settled-1"]
+
+
+@pytest.mark.parametrize("queues", [[], ["a"], ["a", "b"]])
+def test_what_came_to_other_queues_is_forgotten_by_its_age(store: SqliteStore, queues: list[str]) -> None:
+    with store.transaction() as tx:
+        tx.published([MessageNote(queue, str(at), "1", at) for queue in ("a", "b", "c") for at in (1, 2)])
+        tx.forget_elsewhere(queues, 2)
+    left = {(message.queue, message.published_at) for some in store.messages(100) for message in some}
+    assert left == {(queue, at) for queue in ("a", "b", "c") for at in (1, 2) if at == 2 or queue in queues}
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], scope="session")

@@ -9,6 +9,7 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from otel_orders.errors import ConfigurationError, MissingExtraError
@@ -75,6 +76,25 @@ def test_a_query_of_sqlite_is_read_and_changes_nothing(tmp_path: Path) -> None:
             list(tables.query_rows(url, query, ["state"]))
     with pytest.raises(ConfigurationError, match="unable to open"):
         list(tables.query_rows(f"sqlite:///{tmp_path}/none.db", "SELECT 1", []))
+
+
+def test_a_query_of_postgresql_is_read_and_changes_nothing(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as shop:
+        shop.execute("CREATE TABLE orders (id text, status text)")
+        shop.execute("INSERT INTO orders VALUES ('A-1', 'NEW'), ('A-2', NULL)")
+    found = list(tables.query_rows(postgres_url, "SELECT id, status AS state FROM orders ORDER BY id", ["id", "state"]))
+    assert found == [(1, {"id": "A-1", "state": "NEW"}), (2, {"id": "A-2", "state": None})]
+    for query, says in [
+        ("DELETE FROM orders RETURNING id AS state", "the snapshot's query: "),
+        ("SELECT none_such", 'column "none_such" does not exist'),
+        ("SELECT id FROM orders", "no column 'state'; there are id"),
+    ]:
+        with pytest.raises(ConfigurationError, match=says):
+            list(tables.query_rows(postgres_url, query, ["state"]))
+    with psycopg.connect(postgres_url) as shop:
+        assert shop.execute("SELECT count(*) FROM orders").fetchone() == (2,)
+    with pytest.raises(ConfigurationError, match="the snapshot's query: "):
+        list(tables.query_rows("postgresql://127.0.0.1:1/shop", "SELECT 1", []))
 
 
 def test_other_databases_are_mistakes_and_postgresql_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

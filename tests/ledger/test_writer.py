@@ -132,6 +132,49 @@ def test_an_event_that_fails_unforeseen_costs_no_neighbour(
     assert "tried apart" in caplog.text
 
 
+def test_a_sign_of_life_that_fails_unforeseen_holds_up_no_event(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest = Batch.ingest
+
+    def fails(batch: Batch, received: Sequence[Received], **more: Any) -> list[str]:
+        if more.get("seen"):
+            raise ZeroDivisionError
+        return ingest(batch, received, **more)
+
+    monkeypatch.setattr(Batch, "ingest", fails)
+    with writing(store) as writer:
+        assert writer.submit(reading(changed("A-1"), changed("B-2")), {"note": "1"}).result(PATIENCE) == [ACCEPTED] * 2
+    assert store.get("note") == "1"
+    assert "signs of life" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(StoreUnavailableError("no room", "full"), "full"), (ZeroDivisionError(), None)]
+)
+def test_what_fails_again_when_it_is_tried_apart_is_to_be_sent_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fault: Exception, reason: str | None
+) -> None:
+    """Events of the first sender are kept apart, and then nothing can be written: nobody may believe otherwise."""
+    ingest = Batch.ingest
+
+    def fails(batch: Batch, received: Sequence[Received], **more: Any) -> list[str]:
+        if "seen" in more and received:
+            raise ZeroDivisionError  # together
+        if not received:
+            raise fault
+        return ingest(batch, received, **more)
+
+    monkeypatch.setattr(Batch, "ingest", fails)
+    with writing(store) as writer:
+        with pytest.raises(StoreUnavailableError):
+            writer.submit(reading(changed("A-1"))).result(PATIENCE)
+        assert writer.waiting == 0
+        assert (writer.outage.errors["full"] > 0) == (reason == "full")
+        monkeypatch.setattr(Batch, "ingest", ingest)
+        assert writer.submit(reading(changed("A-1"))).result(PATIENCE) == [ACCEPTED]
+
+
 def test_a_sender_that_went_away_costs_no_neighbour(store: Store) -> None:
     with writing(store) as writer:
         with held(store):
@@ -196,6 +239,35 @@ def test_a_sweep_that_fails_is_tried_again(store: Store, caplog: pytest.LogCaptu
         assert writer.alive
     assert caplog.text.count("nothing can be kept now; senders are told to try again: the store") == 1
     assert "Traceback" not in caplog.text  # a store that is held is nothing unforeseen
+
+
+def test_a_sweep_that_fails_unforeseen_is_said_once_with_its_cause_and_tried_again(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps: list[int] = []
+
+    def fails(_batch: Batch, now: int, _limit: int) -> int:
+        sweeps.append(now)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "SWEEP_EVERY", 0.01)
+    sweep = Batch.sweep
+    monkeypatch.setattr(Batch, "sweep", fails)
+    with writing(store) as writer:
+        wait_for(lambda: len(sweeps) > 2)
+        monkeypatch.setattr(Batch, "sweep", sweep)
+        before = writer.swept_at
+        wait_for(lambda: writer.swept_at > before)
+    assert caplog.text.count("sweep failed") == caplog.text.count("Traceback") == 1
+
+
+def test_while_another_replica_sweeps_this_one_does_not(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SWEEP_EVERY", 0.01)
+    monkeypatch.setattr(Batch, "swept_elsewhere", lambda _: 7 * SECOND)
+    monkeypatch.setattr(Batch, "sweep", lambda *_: pytest.fail("it swept"))
+    with writing(store) as writer:
+        wait_for(lambda: writer.swept_at == 7.0)
+        assert writer.submit(reading(changed("A-1"))).result(PATIENCE) == [ACCEPTED]
 
 
 def test_an_outage_is_over_when_something_can_be_written_again_though_nothing_comes(

@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from otel_orders import names
 from otel_orders.errors import ConfigurationError
+from otel_orders.ledger.courtesy import Lookups, lookups
 from otel_orders.server.serve import bound, is_loopback, listen, url_of
 from tests.ledger import senders
 from tests.ledger.senders import SECOND, changed, walk
@@ -91,6 +93,25 @@ def test_any_text_is_an_order_id_that_can_be_asked_for_or_is_refused(client: htt
         assert not order_id.strip() or any(letter < " " or letter == "\x7f" for letter in order_id)
     else:
         assert answer.json()["order_id"] == order_id
+
+
+@pytest.mark.parametrize("error_code", ["", "PriceError"])
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"event_type": names.TRANSITION_FAILED, "to_status": "SUBMITTED"}, "failed to enter SUBMITTED"),
+        ({"event_type": names.STATUS_CHANGED, "to_status": "SUBMITTED"}, "<b>SUBMITTED</b>"),
+        ({"event_type": names.MESSAGE_SETTLED, "outcome": "reject"}, "order.message_settled: reject"),
+    ],
+)
+def test_the_page_tells_an_event_of_any_kind_with_its_error_or_without(
+    client: httpx.Client, fields: dict[str, str], says: str, error_code: str
+) -> None:
+    told = post(client, changed("A-1") | fields | {"error_code": error_code})
+    assert told.json()["results"].keys() <= {"accepted", "skipped"}
+    page = client.get("/orders/A-1", headers={"accept": "text/html"})
+    assert (page.status_code, says in page.text) == (200, True)
+    assert ("failed to enter" in page.text) == (fields["event_type"] == names.TRANSITION_FAILED)
 
 
 def test_an_order_that_is_not_known_is_said_so(client: httpx.Client) -> None:
@@ -289,3 +310,31 @@ def test_urls_of_ipv6_have_brackets() -> None:
             assert url_of(listener) == f"http://[::1]:{listener.getsockname()[1]}"
     except ConfigurationError as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "first"),
+    [
+        ("GET", "/orders/4711", True),
+        ("GET", "/stages", True),
+        ("GET", "/orders/none", True),
+        ("GET", "/metrics", False),
+        ("GET", "/report", False),
+        ("POST", "/events", False),
+    ],
+)
+def test_who_looks_something_up_comes_before_what_comes_in(
+    method: str, path: str, first: bool, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(client, changed("4711", "INITIATED"))
+    counted: list[int] = []
+    original = Lookups.__enter__
+
+    def noted(lookups: Lookups) -> None:
+        original(lookups)
+        counted.append(lookups._under_way)
+
+    monkeypatch.setattr(Lookups, "__enter__", noted)
+    client.request(method, path)
+    assert counted == ([1] if first else [])
+    assert lookups._under_way == 0

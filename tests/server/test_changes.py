@@ -60,6 +60,8 @@ def page(client: httpx.Client, path: str) -> str:
 REQUESTS: list[tuple[str, str, Any]] = [
     ("PUT", "/orders/A-1/hold", HOLD),
     ("DELETE", "/orders/A-1/hold?by=anna", None),
+    ("PUT", "/holds?order_id=A-1", HOLD),
+    ("DELETE", "/holds?order_id=A-1&by=anna", None),
     ("POST", "/erasures", {"order_id": "A-1", "by": "anna"}),
     ("POST", "/erasures", {"partner_id": "acme", "by": "anna"}),
     ("GET", "/audit", None),
@@ -111,6 +113,22 @@ def test_a_held_order_is_shown_as_such_everywhere_and_not_as_stuck(client: httpx
     assert client.delete("/orders/A-1/hold?by=berta").status_code == 204
     assert (first(client)["stuck"], first(client)["on_hold"]) == (1, 0)
     assert client.get("/orders/A-1").json()["hold"] is None
+
+
+@pytest.mark.parametrize("order_id", [".", "..", "a/b", "/", "x/hold", "a?b#c", "100%", "заказ"])
+def test_any_order_can_be_put_on_hold_and_taken_off_it(client: httpx.Client, order_id: str) -> None:
+    send(client, changed(order_id))
+    named = {"order_id": order_id}
+    assert client.put("/holds", params=named, json=HOLD).is_success
+    assert client.get("/find", params=named, follow_redirects=True).json()["hold"]["why"] == HOLD["why"]
+    assert client.delete("/holds", params=named | {"by": "anna"}).status_code == 204
+    assert first(client)["on_hold"] == 0
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_a_hold_names_its_order(client: httpx.Client, method: str) -> None:
+    answer = client.request(method, "/holds?by=anna", json=HOLD)
+    assert (answer.status_code, answer.json()) == (400, {"error": "order_id: expected the id of an order"})
 
 
 def test_a_hold_that_ends_pages_again_within_5_seconds(client: httpx.Client) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from otel_orders import names
 from otel_orders.ledger import apply, model, removals
+from otel_orders.ledger.courtesy import lookups
 from otel_orders.ledger.kept import pack, readable
 from otel_orders.ledger.passing import Passing
 from otel_orders.ledger.proofs import Proofs
@@ -108,6 +109,7 @@ class Batch:
             changed: list[Row] = []
             sooner: list[Row] = []
             for order_id, places in by_order.items():
+                lookups.give_way()
                 before = found.get(order_id)
                 order = apply.sound(before.state, self._plan) if before else apply.empty_order()
                 events = [received[place].event for place in places]
@@ -156,6 +158,7 @@ class Batch:
             gone: list[Found] = []
             removed: list[Order] = []
             for order_id, before in sorted(due.items()):
+                lookups.give_way()
                 order = apply.sound(before.state, self._plan)
                 if order is None:
                     rows += _counted_as_rotten(order_id, before, delta)
@@ -214,8 +217,10 @@ class Batch:
             return
         self._tidied_at = now
         tx.forget_instances(now - FORGOTTEN_AFTER)
+        old = now - self._plan.retention.orders
         for queue in self._plan.lifecycle.queues:
-            tx.forget_messages(queue, now - self._plan.retention.orders)
+            tx.forget_messages(queue, old)
+        tx.forget_elsewhere(self._plan.lifecycle.queues, old)
 
 
 def row_of(order_id: str, order: Order, before: Found | None, plan: model.Plan) -> Row:

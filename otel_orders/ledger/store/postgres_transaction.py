@@ -15,7 +15,7 @@ from otel_orders.ledger.model import NEVER
 from otel_orders.ledger.store import Found, MessageNote, Row, Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import psycopg
 
@@ -169,6 +169,11 @@ class PostgresTransaction:
         """Forget which orders the messages of *order_ids* belong to."""
         ids = sorted(map(to_database, order_ids))
         self._execute("UPDATE messages SET order_id = '' WHERE order_id = ANY(%b::text[])", ids)
+
+    def forget_elsewhere(self, queues: Collection[str], before: int) -> None:
+        """Forget what was published, or settled, before *before* (unix ns) in no queue of *queues*."""
+        gone = "DELETE FROM messages WHERE queue <> ALL (%b::text[]) AND (published_at < %b OR settled_at < %b)"
+        self._execute(gone, [to_database(queue) for queue in queues], before, before)
 
     def see(self, seen: Iterable[Seen]) -> None:
         """Note signs of life; an older one never replaces a newer one."""

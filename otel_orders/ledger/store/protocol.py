@@ -9,7 +9,7 @@ import enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from otel_orders.ledger.kept import Kept
@@ -149,6 +149,10 @@ class Transaction(Protocol):
 
     def forget_settled(self, queue: str, before: int) -> None:
         """Forget what was settled in *queue* before *before* (unix ns), whatever still waits there."""
+        ...
+
+    def forget_elsewhere(self, queues: Collection[str], before: int) -> None:
+        """Forget what was published, or settled, before *before* (unix ns) in no queue of *queues*."""
         ...
 
     def see(self, seen: Iterable[Seen]) -> None:

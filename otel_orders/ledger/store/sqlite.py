@@ -208,9 +208,11 @@ class SqliteStore:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        """Turn SQLite's errors into ours: locked, disk full, read-only, not a database."""
+        """Turn SQLite's errors into ours (locked, disk full, read-only), except those about what was to be written."""
         try:
             yield
+        except sqlite3.DataError:
+            raise
         except sqlite3.Error as error:
             reason = REASONS.get((getattr(error, "sqlite_errorcode", None) or 0) & 0xFF)
             raise StoreUnavailableError(f"the store {self._path} cannot be used: {error}", reason) from error

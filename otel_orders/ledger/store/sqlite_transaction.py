@@ -11,7 +11,7 @@ from otel_orders.ledger.store.protocol import Found
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from otel_orders.ledger.store.protocol import MessageNote, Row, Seen
     from otel_orders.ledger.totals import Series
@@ -126,6 +126,14 @@ class SqliteTransaction:
     def forget_settled(self, queue: str, before: int) -> None:
         """Forget what was settled in *queue* before *before* (unix ns), whatever still waits there."""
         self._connection.execute("DELETE FROM messages WHERE queue = ? AND settled_at < ?", (queue, before))
+
+    def forget_elsewhere(self, queues: Collection[str], before: int) -> None:
+        """Forget what was published, or settled, before *before* (unix ns) in no queue of *queues*."""
+        gone = (
+            "DELETE FROM messages WHERE queue NOT IN (SELECT value FROM json_each(?))"
+            " AND (published_at < ? OR settled_at < ?)"
+        )
+        self._connection.execute(gone, (_encode(list(queues)).decode(), before, before))
 
     def see(self, seen: Iterable[Seen]) -> None:
         """Note signs of life; an older one never replaces a newer one."""
