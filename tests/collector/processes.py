@@ -99,6 +99,18 @@ class Collector:
         """Start it again, on the same ports and with the same state."""
         self.process = self._started()
 
+    def die_starting(self, at: bytes) -> None:
+        """Start it again, and kill it as soon as it has logged *at*."""
+        path = self.folder / "collector.log"
+        before, deadline = path.stat().st_size, time.monotonic() + STARTING
+        with path.open("ab") as log:
+            process = subprocess.Popen(self._command, env=self._environ, stdout=log, stderr=log)
+        while at not in path.read_bytes()[before:]:
+            assert time.monotonic() < deadline, self.log[-3000:]
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+
     def page(self) -> str:
         """Return its own metrics, as they are scraped."""
         return httpx.get(self._metrics, trust_env=False, timeout=10).raise_for_status().text

@@ -76,6 +76,30 @@ def test_an_absent_ledger_and_a_killed_collector_lose_no_event(binary: Path, tmp
         assert counted(ledger, "rejected") == counted(ledger, "late") == 0
 
 
+AT_ONCE = 5
+"""Requests that are on their way to the ledger at a time, or next: four senders, and one that waits for them."""
+
+
+def test_a_kill_in_the_middle_of_a_start_costs_no_more_than_what_was_on_its_way(binary: Path, tmp_path: Path) -> None:
+    with (
+        running(tmp_path) as ledger,
+        gate(ledger.url) as way,
+        collecting(binary, AGENT, tmp_path, OTELCOL_LEDGER=way.url) as collector,
+    ):
+        way.close()
+        with httpx.Client(base_url=collector.url, trust_env=False, timeout=10) as client:
+            for number in range(100):
+                post(client, "/v1/logs", senders.logs([changed(f"A-{number}", event_id=str(number))]))
+        collector.kill()
+        collector.die_starting(at=b"Fetching items left for dispatch")
+        collector.restart()
+        way.open()
+        queued = "otelcol_exporter_queue_size"
+        wait_for(lambda: accepted(ledger) >= 100 - AT_ONCE, seconds=60)
+        wait_for(lambda: collector.metric(queued, exporter="otlp_http/ledger") == 0, seconds=60)
+        assert counted(ledger, "rejected") == 0
+
+
 def until_full(client: httpx.Client, batches: list[ExportLogsServiceRequest]) -> int:
     """Send *batches* until one is not answered, and return how many records were."""
     headers = {"content-type": "application/x-protobuf"}
@@ -92,7 +116,7 @@ def test_a_full_queue_makes_senders_wait_and_gives_nothing_up(binary: Path, tmp_
     with (
         running(tmp_path) as ledger,
         gate(ledger.url) as way,
-        collecting(binary, AGENT, tmp_path, OTELCOL_LEDGER=way.url, OTELCOL_EVENTS_KEPT="1000") as collector,
+        collecting(binary, AGENT, tmp_path, OTELCOL_LEDGER=way.url, OTELCOL_EVENTS_KEPT="200000") as collector,
         httpx.Client(base_url=collector.url, trust_env=False, timeout=2) as client,
     ):
         way.close()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import httpx
 
 from tests.collector.gate import gate, post
 from tests.collector.orders import Order, request
-from tests.collector.processes import BALANCER, GATEWAY, collecting
+from tests.collector.processes import AGENT, BALANCER, COLLECTOR, GATEWAY, collecting
 from tests.sinks.receiver import receiver, wait_for
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ORDERS = [Order(number) for number in range(200)]
 ALL = [span for order in ORDERS for span in order.spans()]
@@ -84,3 +81,23 @@ def test_a_gateway_that_is_away_costs_the_other_ones_traces_nothing(binary: Path
         wait_for(lambda: {span.span_id for span in store.spans} >= KEPT, seconds=60)
         assert {span.span_id for span in store.spans} == KEPT
         assert len(store.spans) == len(KEPT)
+
+
+def test_an_agents_queue_outlives_its_change_to_a_balancer_when_its_file_is_renamed_as_the_readme_says(
+    binary: Path, tmp_path: Path
+) -> None:
+    with (
+        collecting(binary, AGENT, tmp_path / "agent") as agent,
+        httpx.Client(base_url=agent.url, trust_env=False, timeout=30) as client,
+    ):
+        post(client, "/v1/traces", request(ALL))
+        assert agent.stop() == 0
+    _, move, files = (COLLECTOR / "README.md").read_text().rpartition("    mv ")
+    old, new = (move + files).split("\n")[0].replace("$OTELCOL_STATE", str(tmp_path / "agent/state")).split()[1:]
+    Path(old).rename(new)
+    with (
+        receiver() as store,
+        collecting(binary, GATEWAY, tmp_path / "gateway", OTELCOL_TRACES=store.url) as gateway,
+        collecting(binary, BALANCER, tmp_path / "agent", OTELCOL_GATEWAYS=f"[{gateway.grpc}]"),
+    ):
+        wait_for(lambda: {span.span_id for span in store.spans} == KEPT, seconds=60)
