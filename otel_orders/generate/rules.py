@@ -52,6 +52,8 @@ def statuses(lifecycle: Lifecycle) -> Iterator[Record]:
         for metric in _STATUS_GAUGES:
             inner = f'{metric}{{status=~"{one_of(listed)}"}}'
             yield Record(f"status:{metric}:max", deduplicated(inner, "status"), {"owner": owner})
+    state = f"status:{names.STAGE_STALLED}:max + 2 * status:{names.STAGE_BLIND}:max"
+    yield Record("status:order_stage_state:max", state)
 
 
 def flow(lifecycle: Lifecycle) -> Iterator[Record]:
@@ -158,6 +160,8 @@ def services(lifecycle: Lifecycle) -> Iterator[Record]:
         yield Record("service_name:order_transition_failures:rate15m", added(failures, "service_name"), labels)
         others = deduplicated(f"{names.OTHER_LIFECYCLE}{own}", "service_name")
         yield Record(f"service_name:{names.OTHER_LIFECYCLE}:max", others, labels)
+        heard = deduplicated(f"{names.SERVICE_LAST_EVENT}{own}", "service_name")
+        yield Record(f"service_name:{names.SERVICE_LAST_EVENT}:max", heard, labels)
 
 
 def of_jobs(listed: list[str]) -> str:
@@ -171,7 +175,7 @@ def _of_job(inner: str, *labels: str) -> str:
 
 def telemetry() -> Iterator[Record]:
     """Yield how the ledger, its probe and the Collector do."""
-    for metric in (names.PROBE_UP, "otel_orders_ledger_swept_timestamp_seconds"):
+    for metric in (names.PROBE_UP, names.PROBE_SUCCEEDED, "otel_orders_ledger_swept_timestamp_seconds"):
         yield Record(f"env:{metric}:max", deduplicated(metric))
     used = deduplicated("otelcol_exporter_queue_size / (otelcol_exporter_queue_capacity > 0)", "exporter")
     yield Record("exporter:otelcol_exporter_queue_used:ratio", used)
