@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from otel_orders.generate.alerts import flat
 from otel_orders.generate.dashboards import board
+from otel_orders.generate.dashboards.capacity import capacity
+from otel_orders.generate.dashboards.order import order
 from otel_orders.generate.dashboards.overview import overview
+from otel_orders.generate.dashboards.partners import partners
+from otel_orders.generate.dashboards.queues import queues
+from otel_orders.generate.dashboards.services import services
+from otel_orders.generate.dashboards.telemetry import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +24,13 @@ if TYPE_CHECKING:
 def boards(lifecycle: Lifecycle) -> Iterator[tuple[str, Board]]:
     """Yield all dashboards, by the name of their file."""
     yield "overview.json", overview(lifecycle)
+    if lifecycle.queues:
+        yield "queues.json", queues(lifecycle)
+    yield "services.json", services(lifecycle)
+    yield "partners.json", partners(lifecycle)
+    yield "order.json", order(lifecycle)
+    yield "capacity.json", capacity(lifecycle)
+    yield "telemetry.json", telemetry(lifecycle)
 
 
 def files(lifecycle: Lifecycle, runbooks: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The overview: may I believe what I see, where do orders wait, do they come through, and are promises kept?
+"""The overview: whether to believe it, where orders wait, whether they come through, and whether promises are kept.
 
 Pure: from a lifecycle to a dashboard.
 """
@@ -14,7 +14,7 @@ from otel_orders.generate.dashboards.board import Board, Row
 from otel_orders.generate.dashboards.ledger import longest_waiting
 from otel_orders.generate.dashboards.panels import Limits, Panel, Question, bars, heat, lines, states
 from otel_orders.generate.dashboards.promises import burning, kept
-from otel_orders.generate.dashboards.queries import INFINITY, PROMETHEUS, Query
+from otel_orders.generate.dashboards.queries import ENV, INFINITY, PROMETHEUS, Query
 from otel_orders.generate.dashboards.tables import RANK, Column, Link, table
 from otel_orders.generate.rule import quoted
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from otel_orders.lifecycle import Lifecycle, Status
 
 STATES: Final = ((0, "flowing", "green"), (1, "stalled", "red"), (2, "blind", "purple"))
-_ENV = 'env=~"$env"'
 
 
 def overview(lifecycle: Lifecycle) -> Board:
@@ -58,7 +57,7 @@ def _open(lifecycle: Lifecycle) -> Iterator[Status]:
 
 def _each(lifecycle: Lifecycle, expr: str) -> list[Query]:
     """Return a query for each status, so that they stand in pipeline order; `%s` in *expr* is the selector."""
-    return [Query(expr % f"{{status={quoted(one.name)},{_ENV}}}", one.name) for one in _open(lifecycle)]
+    return [Query(expr % f"{{status={quoted(one.name)},{ENV}}}", one.name) for one in _open(lifecycle)]
 
 
 def _stages(lifecycle: Lifecycle) -> Panel:
@@ -88,16 +87,16 @@ def _freshness() -> Panel:
             width=8,
             height=10,
         ),
-        Query(f"time() - env:otel_orders_ledger_swept_timestamp_seconds:max{{{_ENV}}}", "the ledger's timers"),
-        Query(f"time() - env:{names.PROBE_SUCCEEDED}:max{{{_ENV}}}", "its look at the queues"),
-        Query(f"time() - service_name:{names.SERVICE_LAST_EVENT}:max{{{_ENV}}}", "{{service_name}}"),
+        Query(f"time() - env:otel_orders_ledger_swept_timestamp_seconds:max{{{ENV}}}", "the ledger's timers"),
+        Query(f"time() - env:{names.PROBE_SUCCEEDED}:max{{{ENV}}}", "its look at the queues"),
+        Query(f"time() - service_name:{names.SERVICE_LAST_EVENT}:max{{{ENV}}}", "{{service_name}}"),
         limits=Limits(60, 120),
     )
 
 
 def _where(lifecycle: Lifecycle) -> Panel:
     ranks = [
-        f"max by (status, owner) (0 * status:{names.IN_STATUS}:max{{status={quoted(one.name)},{_ENV}}} + {one.rank})"
+        f"max by (status, owner) (0 * status:{names.IN_STATUS}:max{{status={quoted(one.name)},{ENV}}} + {one.rank})"
         for one in _open(lifecycle)
     ]
     by = "by (status, owner)"
@@ -114,12 +113,12 @@ def _where(lifecycle: Lifecycle) -> Panel:
         {"status": "Status", "owner": "Whose move"},
         [
             Column(RANK, "\nor\n".join(ranks), "short"),
-            Column("Stage", f"max {by} (status:order_stage_state:max{{{_ENV}}})", "short", named=STATES),
-            Column("Orders", f"sum {by} (status:{names.IN_STATUS}:max{{{_ENV}}})", "short"),
-            Column("On hold", f"sum {by} (status:{names.ON_HOLD}:max{{{_ENV}}})", "short"),
-            Column("Oldest", f"time() - min {by} (status:{names.OLDEST_ENTERED}:max{{{_ENV}}})", "s"),
-            Column("Stuck after", f"max {by} (status:{names.STUCK_AFTER}:max{{{_ENV}}})", "s"),
-            Column("Stuck", f"sum {by} (status:{names.STUCK}:max{{{_ENV}}})", "short", Limits(0.5, 1)),
+            Column("Stage", f"max {by} (status:order_stage_state:max{{{ENV}}})", "short", named=STATES),
+            Column("Orders", f"sum {by} (status:{names.IN_STATUS}:max{{{ENV}}})", "short"),
+            Column("On hold", f"sum {by} (status:{names.ON_HOLD}:max{{{ENV}}})", "short"),
+            Column("Oldest", f"time() - min {by} (status:{names.OLDEST_ENTERED}:max{{{ENV}}})", "s"),
+            Column("Stuck after", f"max {by} (status:{names.STUCK_AFTER}:max{{{ENV}}})", "s"),
+            Column("Stuck", f"sum {by} (status:{names.STUCK}:max{{{ENV}}})", "short", Limits(0.5, 1)),
         ],
         sort=RANK,
         links=[Link("Status", "Its oldest orders", f"/d/{links.OVERVIEW}?var-status=${{__value.raw}}")],
@@ -164,7 +163,7 @@ def _heat() -> Panel:
 
 
 def _stays(level: str, part: str) -> str:
-    return f'{level}:{names.TIME_IN_STATUS}{part}:increase1h{{status="$status",{_ENV}}}'
+    return f'{level}:{names.TIME_IN_STATUS}{part}:increase1h{{status="$status",{ENV}}}'
 
 
 def _usual() -> Panel:
@@ -180,13 +179,13 @@ def _usual() -> Panel:
         ),
         Query(counted, "average", step="5m"),
         Query(f"histogram_quantile(0.95, sum by (le) ({_stays('status_le', '_bucket')}))", "p95", step="5m"),
-        Query(f'max (status:{names.STUCK_AFTER}:max{{status="$status",{_ENV}}})', "stuck after"),
+        Query(f'max (status:{names.STUCK_AFTER}:max{{status="$status",{ENV}}})', "stuck after"),
     )
 
 
 def _funnel(lifecycle: Lifecycle) -> Panel:
     way = list(_way(lifecycle))
-    reached = f"{names.REACHED}{{status=%s,{_ENV}}}"
+    reached = f"{names.REACHED}{{status=%s,{ENV}}}"
     return bars(
         Question(
             f"How many orders came as far as each step, from {way[0]} to {way[-1]}?",

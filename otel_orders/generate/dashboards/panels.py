@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models import heatmap as heatmap_model
 from otel_orders.generate.dashboards.queries import Query, instants, prometheus, ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from grafana_foundation_sdk.cog.builder import Builder
     from grafana_foundation_sdk.cog.variants import Dataquery
@@ -60,13 +60,21 @@ class Limits(NamedTuple):
         return [_step(None, RED), _step(self.bad, YELLOW), _step(self.warn, GREEN)]
 
 
-def lines(asks: Question, *queries: Query, limits: Limits | None = None, stacked: bool = False) -> Panel:
-    """Return values over time."""
+def lines(
+    asks: Question,
+    *queries: Query,
+    limits: Limits | None = None,
+    stacked: bool = False,
+    styles: Mapping[str, Mapping[str, object]] | None = None,
+) -> Panel:
+    """Return values over time.  styles: properties of single lines, by their legend."""
     look = timeseries.Panel().show_points(common_model.VisibilityMode.NEVER).line_width(2)
     look.legend(_legend(common_model.LegendPlacement.BOTTOM)).tooltip(_all_series())
     look.fill_opacity(60 if stacked else 10).axis_soft_min(0)
     if stacked:
         look.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL))
+    for legend, properties in (styles or {}).items():
+        look.override_by_name(legend, [model.DynamicConfigValue(name, value) for name, value in properties.items()])
     if limits:
         look.thresholds_style(common.GraphThresholdsStyleConfig().mode(common_model.GraphThresholdsStyleMode.DASHED))
     return asked(asks, look.build(), ranges(queries), limits)
@@ -79,10 +87,14 @@ def bars(asks: Question, *queries: Query, limits: Limits | None = None) -> Panel
     return asked(asks, look.build(), instants(queries), limits, BLUE)
 
 
-def numbers(asks: Question, *queries: Query, limits: Limits | None = None) -> Panel:
-    """Return what is now, as large numbers."""
+def numbers(
+    asks: Question, *queries: Query, limits: Limits | None = None, named: Sequence[tuple[int, str, str]] = ()
+) -> Panel:
+    """Return what is now, as large numbers.  named: as in states()."""
     look = stat.Panel().reduce_options(_last()).color_mode(common_model.BigValueColorMode.VALUE)
     look.graph_mode(common_model.BigValueGraphMode.NONE).text_mode(common_model.BigValueTextMode.VALUE_AND_NAME)
+    if named:
+        look.mappings([meaning(named)])
     return asked(asks, look.build(), instants(queries), limits, BLUE)
 
 
@@ -102,8 +114,8 @@ def states(asks: Question, *queries: Query, named: Sequence[tuple[int, str, str]
     return asked(asks, look.build(), ranges(queries))
 
 
-def meaning(named: Sequence[tuple[int, str, str]]) -> model.ValueMap:
-    """Return what numbers mean: each with its word and colour."""
+def meaning(named: Iterable[tuple[int | str, str, str]]) -> model.ValueMap:
+    """Return what values mean: each with its word and colour."""
     results = {
         str(value): model.ValueMappingResult(text=text, color=color, index=place)
         for place, (value, text, color) in enumerate(named)
@@ -121,7 +133,7 @@ def asked(
     """Give a panel what all have.  plain: its colour where it has no limits."""
     built.title, built.description = asks.title, asks.look
     built.targets = [target.build() for target in targets]
-    assert built.field_config is not None  # noqa: S101 - the SDK's builders make it
+    built.field_config = built.field_config or model.FieldConfigSource()
     defaults = built.field_config.defaults
     defaults.unit, defaults.no_value = asks.unit, "nothing"
     steps = limits.steps() if limits else [_step(None, plain)]

@@ -36,9 +36,9 @@ def kept() -> Panel:
     )
 
 
-def burning() -> Panel:
-    """Return how fast each partner's budget of broken promises is used up."""
-    broken, settled = (f"sla_partner:order_sla_{what}:increase{SHARED}{_CHOSEN}" for what in ("breached", "settled"))
+def burning(chosen: str = _CHOSEN) -> Panel:
+    """Return how fast each partner's budget of broken promises is used up.  chosen: the selector of promises."""
+    broken, settled = (f"sla_partner:order_sla_{what}:increase{SHARED}{chosen}" for what in ("breached", "settled"))
     return lines(
         Question(
             "How many times as fast as allowed are promises broken, by partner?",

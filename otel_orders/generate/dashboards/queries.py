@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 PROMETHEUS, TEMPO, JAEGER, LOKI = "prometheus", "tempo", "jaeger", "loki"
 INFINITY: Final = "yesoreyeram-infinity-datasource"
 """Grafana Labs' plugin that reads JSON over HTTP: what the ledger knows of single orders is no metric."""
+ENV: Final = 'env=~"$env"'
+"""The matcher of the chosen environment; all of them match where no series has the label."""
 VARIABLES: Final = {PROMETHEUS: "prometheus", TEMPO: "tempo", JAEGER: "jaeger", LOKI: "loki", INFINITY: "ledger"}
 """The variable of a dashboard that says which data source of a kind is meant."""
 
