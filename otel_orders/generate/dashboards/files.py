@@ -10,6 +10,7 @@ from otel_orders.generate.dashboards.capacity import capacity
 from otel_orders.generate.dashboards.order import order
 from otel_orders.generate.dashboards.overview import overview
 from otel_orders.generate.dashboards.partners import partners
+from otel_orders.generate.dashboards.provisioning import provisioning
 from otel_orders.generate.dashboards.queues import queues
 from otel_orders.generate.dashboards.services import services
 from otel_orders.generate.dashboards.telemetry import telemetry
@@ -37,4 +38,5 @@ def files(lifecycle: Lifecycle, runbooks: str) -> dict[str, str]:
     """Return all files by name.  runbooks: the URL below which the runbooks are shown."""
     known = {alert.name for alert in flat(lifecycle)}
     at = runbooks.rstrip("/")
-    return {name: board.text(board.dashboard(made, known, at)) for name, made in boards(lifecycle)}
+    made = {name: board.text(board.dashboard(one, known, at)) for name, one in boards(lifecycle)}
+    return made | provisioning()
