@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from typing import Any
@@ -19,6 +20,7 @@ from otel_orders.lifecycle import parse_lifecycle
 from tests.alerts.test_rules import ODD, SMALLEST
 from tests.alerts.tools import REFERENCE
 from tests.dashboards.boards import ALERTS, BOARDS, DASHBOARDS, Panel, every_panel, panels, used, variables
+from tests.dashboards.typed import wrong
 
 RUNBOOKS = "http://localhost/otel-orders/alerts/runbooks"
 UIDS = {value for name, value in vars(links).items() if isinstance(value, str) and name.isupper() and "?" not in value}
@@ -101,3 +103,36 @@ def test_any_lifecycle_has_dashboards_without_a_link_that_leads_nowhere(text: st
         assert used(board) <= set(variables(board))
         titles = {link["title"] for panel in panels(board) for link in panel.get("links", ())}
         assert {title.partition(": ")[2] for title in titles} <= known
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_value_of_a_dashboard_is_of_the_type_that_grafana_declares(name: str) -> None:
+    register_default_plugins()
+    assert wrong(Dashboard.from_json(BOARDS[name]), Dashboard, name) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("panels", 1, "gridPos", "w"), "wide"),
+        (("panels", 1, "links"), {"title": "no list"}),
+        (("panels", 1, "options", "rowHeight"), "tall"),
+        (("panels", 1, "targets", 0, "expr"), 5),
+        (("panels", 1, "fieldConfig", "defaults", "thresholds", "mode"), "someday"),
+        (("time", "from"), None),
+    ],
+)
+def test_a_value_of_another_type_is_found(place: tuple[Any, ...], value: object) -> None:
+    register_default_plugins()
+    board = copy.deepcopy(BOARDS["overview"])
+    *way, last = place
+    inner: Any = board
+    for step in way:
+        inner = inner[step]
+    assert last in inner
+    inner[last] = value
+    try:
+        found = wrong(Dashboard.from_json(board), Dashboard)
+    except (TypeError, AttributeError):
+        return
+    assert found

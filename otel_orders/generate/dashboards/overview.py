@@ -32,7 +32,7 @@ def overview(lifecycle: Lifecycle) -> Board:
         Row("May I believe what I see?", (_stages(lifecycle), _freshness())),
         Row("Where are the orders?", (_where(lifecycle), _counts(lifecycle), _ages(lifecycle))),
         Row("What of $status?", (longest_waiting(), _heat(), _usual())),
-        Row("Do orders come through?", (_funnel(lifecycle),)),
+        Row("Do orders come through?", (_funnel(lifecycle), _arrivals(lifecycle), *_milestones(lifecycle))),
     ]
     if lifecycle.slas:
         rows.append(Row("Are promises kept?", (kept(), burning())))
@@ -192,10 +192,45 @@ def _funnel(lifecycle: Lifecycle) -> Panel:
             "short",
             "These are entries in the time that is shown, not the same orders followed: a step far below the one "
             "before it is where orders gather, or are cancelled. Its owner and queue tell which.",
-            width=24,
             height=10,
         ),
         *(Query(f"sum (max by (env, status) (increase({reached % quoted(name)}[$__range])))", name) for name in way),
+    )
+
+
+def _arrivals(lifecycle: Lifecycle) -> Panel:
+    return lines(
+        Question(
+            "How many orders come into each status in an hour?",
+            "short",
+            "Where one line falls and the one before it does not, orders stay between the two: look at that stage "
+            "above. All of them fall: see Capacity, whether fewer are created.",
+            ("StageStalled",),
+            height=10,
+        ),
+        *_each(lifecycle, "status:orders_reached:increase1h%s"),
+    )
+
+
+def _milestones(lifecycle: Lifecycle) -> Iterator[Panel]:
+    """Yield the panel of milestones, where a lifecycle has some."""
+    if not lifecycle.milestones:
+        return
+    average = (
+        f"milestone:{names.MILESTONE}_sum:increase1h{{{ENV}}} / (milestone:{names.MILESTONE}_count:increase1h > 0)"
+    )
+    buckets = f"sum by (milestone, le) (milestone_le:{names.MILESTONE}_bucket:increase1h{{{ENV}}})"
+    yield lines(
+        Question(
+            "How long do orders take from milestone to milestone?",
+            "s",
+            "One that becomes slower while its statuses do not: orders go round again, as rejected ones do. p95 is "
+            "what one of twenty customers sees.",
+            ("PromiseBurnsSlowly",),
+            width=24,
+        ),
+        Query(average, "{{milestone}} average", step="5m"),
+        Query(f"histogram_quantile(0.95, {buckets})", "{{milestone}} p95", step="5m"),
     )
 
 
