@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from tests.alerts.test_rules import METRIC, exported, labels_of_readme
-from tests.alerts.tools import ALERTS, RULES, rules
+from tests.alerts.tools import RULES, rules
 from tests.dashboards.boards import BOARDS, VARIABLE, Panel, asked, every_panel, panels
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from tests.alerts.tools import Tool
 
-RECORDED = {rule["record"]: rule for rule in rules(ALERTS / "rules/recording.yaml")}
+RULE_LIST = rules(*RULES)
+RECORDED = {rule["record"]: rule for rule in RULE_LIST if "record" in rule}
+KNOWN = labels_of_readme()
 SELECTOR = re.compile(r'(?<![\w:])([a-zA-Z_][\w:]*)\{((?:[^}"]|"[^"]*")*)\}')
 OF_A_SCRAPE = {"job", "instance", "le", "env"}
 
@@ -64,21 +67,21 @@ def _labels(bare: str) -> set[str]:
 
 @pytest.mark.parametrize("panel", every_panel())
 def test_every_label_that_a_query_selects_by_exists(panel: Panel) -> None:
-    known = labels_of_readme()
     for expr in asked(panel):
         for metric, matchers in SELECTOR.findall(expr):
             labels = set(re.findall(r'(\w+)(?:=~|!=|!~|=)"', matchers))
             if metric in RECORDED:
                 assert labels - {"env"} <= labels_of(metric), expr
             elif metric != "up":
-                own = known[re.sub("_(bucket|count|sum)$", "", metric)]
+                own = KNOWN[re.sub("_(bucket|count|sum)$", "", metric)]
                 assert labels <= own | OF_A_SCRAPE, expr
 
 
+@cache
 def labels_of(recorded: str) -> set[str]:
     """The labels of what is recorded: those that it is kept by, and those that its rules add."""
     found: set[str] = set()
-    for rule in rules(*RULES):
+    for rule in RULE_LIST:
         if rule.get("record") == recorded:
             by = re.match(r"\s*(?:30 \* |86400 \* )?(?:max|sum|quantile) by \(([^)]*)\)", rule["expr"])
             inner = [level for level in RECORDED if re.search(rf"(?<![\w:]){level}(?![\w:])", rule["expr"])]
@@ -89,7 +92,7 @@ def labels_of(recorded: str) -> set[str]:
 
 def test_what_is_recorded_is_asked_by_a_dashboard_an_alert_or_another_rule() -> None:
     texts = [expr for board in BOARDS.values() for panel in panels(board) for expr in asked(panel)]
-    texts += [str(rule) for rule in rules(*RULES) if "alert" in rule]
+    texts += [str(rule) for rule in RULE_LIST if "alert" in rule]
     texts += [rule["expr"] for rule in RECORDED.values()]
     unread = {level for level in RECORDED if not any(re.search(rf"{level}(?![\w:])", text) for text in texts)}
     assert unread == set()

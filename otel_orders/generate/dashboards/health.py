@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from otel_orders import names
 from otel_orders.generate.dashboards.panels import Limits, Panel, Question, bars, lines, numbers
-from otel_orders.generate.dashboards.queries import ENV, Query
+from otel_orders.generate.dashboards.queries import OF_JOB, OF_SERVICE, Query
 from otel_orders.generate.grown import grown
-
-_OWN: Final = f'service_name=~"$service_name",{ENV}'
-_SCRAPED: Final = f'job=~"(.+/)?($service_name)",{ENV}'
 
 
 def telemetry() -> tuple[Panel, ...]:
@@ -28,7 +23,7 @@ def _scraped() -> Panel:
             ("ServiceNotScraped",),
             width=6,
         ),
-        Query(f"sum by (job) (up{{{_SCRAPED}}})", "{{job}}"),
+        Query(f"sum by (job) (up{{{OF_JOB}}})", "{{job}}"),
         limits=Limits(1, 0.5),
     )
 
@@ -43,7 +38,7 @@ def _heard() -> Panel:
             ("StageBlind",),
             width=6,
         ),
-        Query(f"time() - service_name:{names.SERVICE_LAST_EVENT}:max{{{_OWN}}}", "{{service_name}}"),
+        Query(f"time() - service_name:{names.SERVICE_LAST_EVENT}:max{{{OF_SERVICE}}}", "{{service_name}}"),
         limits=Limits(60, 120),
     )
 
@@ -58,7 +53,7 @@ def _lost() -> Panel:
             ("TelemetryLost",),
             width=6,
         ),
-        Query(f"sum by (job, sink) (\n  {grown(names.SINK_FAILURES, _SCRAPED, '10m')}\n)", "{{job}} {{sink}}"),
+        Query(f"sum by (job, sink) (\n  {grown(names.SINK_FAILURES, OF_JOB, '10m')}\n)", "{{job}} {{sink}}"),
         limits=Limits(0.5, 10),
     )
 
@@ -73,6 +68,6 @@ def _other_lifecycle() -> Panel:
             ("LifecycleDiffers",),
             width=6,
         ),
-        Query(f"service_name:{names.OTHER_LIFECYCLE}:max{{{_OWN}}}", "{{service_name}}"),
+        Query(f"service_name:{names.OTHER_LIFECYCLE}:max{{{OF_SERVICE}}}", "{{service_name}}"),
         limits=Limits(0.5, 1),
     )

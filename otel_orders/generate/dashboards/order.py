@@ -17,7 +17,7 @@ from grafana_foundation_sdk.models import tempo as tempo_model
 
 from otel_orders import names
 from otel_orders.generate import links, owners
-from otel_orders.generate.dashboards import ledger, variables
+from otel_orders.generate.dashboards import story, variables
 from otel_orders.generate.dashboards.board import Board, Row
 from otel_orders.generate.dashboards.panels import ALL, Panel, Question, asked
 from otel_orders.generate.dashboards.queries import INFINITY, JAEGER, LOKI, TEMPO, ref_id, source
@@ -59,9 +59,7 @@ def order(lifecycle: Lifecycle) -> Board:
             *(variables.data_source(kind) for kind in (INFINITY, TEMPO, JAEGER, LOKI)),
         ),
         rows=(
-            Row(
-                "What became of the order?", (ledger.now(), ledger.visited(lifecycle), ledger.happened(), ledger.odd())
-            ),
+            Row("What became of the order?", (story.now(), story.visited(lifecycle), story.happened(), story.odd())),
             Row("What did services do for it?", (_in_tempo(), _in_jaeger(lifecycle), _trace())),
             Row("What did they say?", (_logs(),)),
         ),

@@ -18,6 +18,10 @@ INFINITY: Final = "yesoreyeram-infinity-datasource"
 """Grafana Labs' plugin that reads JSON over HTTP: what the ledger knows of single orders is no metric."""
 ENV: Final = 'env=~"$env"'
 """The matcher of the chosen environment; all of them match where no series has the label."""
+OF_QUEUE: Final = f'queue=~"$queue",{ENV}'
+OF_SERVICE: Final = f'service_name=~"$service_name",{ENV}'
+OF_JOB: Final = f'job=~"(.+/)?($service_name)",{ENV}'
+"""Of metrics that do not name their service: the job of the scrape does, and a PodMonitor's has its namespace first."""
 VARIABLES: Final = {PROMETHEUS: "prometheus", TEMPO: "tempo", JAEGER: "jaeger", LOKI: "loki", INFINITY: "ledger"}
 """The variable of a dashboard that says which data source of a kind is meant."""
 

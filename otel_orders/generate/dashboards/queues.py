@@ -5,21 +5,18 @@ Pure: from a lifecycle to a dashboard.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from otel_orders import names
 from otel_orders.generate import links
-from otel_orders.generate.dashboards import variables
+from otel_orders.generate.dashboards import messages, variables
 from otel_orders.generate.dashboards.board import Board, Row
 from otel_orders.generate.dashboards.panels import Limits, Panel, Question, bars, lines, numbers
-from otel_orders.generate.dashboards.queries import ENV, PROMETHEUS, Query
-from otel_orders.generate.grown import grown
+from otel_orders.generate.dashboards.queries import ENV, OF_QUEUE, PROMETHEUS, Query
 
 if TYPE_CHECKING:
     from otel_orders.lifecycle import Lifecycle
 
-_QUEUE: Final = f'queue=~"$queue",{ENV}'
-_TAKEN_FROM: Final = f'messaging_destination_name=~"(.+:)?($queue)",{ENV}'
 """Conventions write `exchange:routing key:queue`."""
 
 
@@ -36,8 +33,8 @@ def queues(lifecycle: Lifecycle) -> Board:
         ),
         rows=(
             Row("Is it the queue?", (_oldest(), _waiting(), _consumers(), _broker())),
-            Row("Does it move?", (_delivered(), _active(), _age(), _work())),
-            Row("Do messages fail?", (_again(), _given_up(), _unsent(), _early())),
+            Row("Does it move?", (_delivered(), _active(), messages.age(), messages.work())),
+            Row("Do messages fail?", (messages.again(), messages.given_up(), messages.unsent(), messages.early())),
         ),
     )
 
@@ -52,7 +49,7 @@ def _oldest() -> Panel:
             "the least.",
             ("QueueOld",),
         ),
-        Query(f"time() - max by (queue, source) ({names.QUEUE_OLDEST}{{{_QUEUE}}})", "{{queue}} ({{source}})"),
+        Query(f"time() - max by (queue, source) ({names.QUEUE_OLDEST}{{{OF_QUEUE}}})", "{{queue}} ({{source}})"),
         Query('max by (queue) (queue:order_queue_oldest_after_seconds{queue=~"$queue"})', "{{queue}}: limit"),
     )
 
@@ -66,8 +63,8 @@ def _waiting() -> Panel:
             "them and are stuck in their work.",
             ("QueueStalled",),
         ),
-        Query(f"queue:order_queue_messages_ready:max{{{_QUEUE}}}", "{{queue}} ready"),
-        Query(f"queue:order_queue_messages_unacked:max{{{_QUEUE}}}", "{{queue}} unacked"),
+        Query(f"queue:order_queue_messages_ready:max{{{OF_QUEUE}}}", "{{queue}} ready"),
+        Query(f"queue:order_queue_messages_unacked:max{{{OF_QUEUE}}}", "{{queue}} unacked"),
     )
 
 
@@ -80,7 +77,7 @@ def _consumers() -> Panel:
             "queue does not exist, so what is published for it is lost.",
             ("QueueWithoutConsumers", "QueueMissing"),
         ),
-        Query(f"queue:{names.QUEUE_CONSUMERS}:max{{{_QUEUE}}}", "{{queue}}"),
+        Query(f"queue:{names.QUEUE_CONSUMERS}:max{{{OF_QUEUE}}}", "{{queue}}"),
         limits=Limits(1, 0.5),
     )
 
@@ -108,7 +105,7 @@ def _delivered() -> Panel:
             "their prefetch limit.",
             ("QueueStalled",),
         ),
-        Query(f"queue:messages_delivered:rate5m{{{_QUEUE}}}", "{{queue}}"),
+        Query(f"queue:messages_delivered:rate5m{{{OF_QUEUE}}}", "{{queue}}"),
     )
 
 
@@ -121,98 +118,5 @@ def _active() -> Panel:
             "before it.",
             ("QueueStalled",),
         ),
-        Query(f"time() - queue:{names.QUEUE_ACTIVE}:max{{{_QUEUE}}}", "{{queue}}"),
-    )
-
-
-def _age() -> Panel:
-    return lines(
-        Question(
-            "How old are messages when they are taken?",
-            "s",
-            "p95 far above the median: some wait behind slow ones, or came again. Both rise: consumers do not keep up.",
-            ("QueueOld",),
-        ),
-        *(
-            Query(
-                f"histogram_quantile({share}, sum by (queue, le) (rate({names.MESSAGE_AGE}_bucket{{{_QUEUE}}}[5m])))",
-                f"{{{{queue}}}} {called}",
-            )
-            for share, called in ((0.5, "median"), (0.95, "p95"))
-        ),
-    )
-
-
-def _work() -> Panel:
-    buckets = f"rate({names.MESSAGING_PROCESS_DURATION}_bucket{{{_TAKEN_FROM}}}[5m])"
-    return lines(
-        Question(
-            "How long does the work on a message take?",
-            "s",
-            "Slower than usual: see the consumer's own calls and errors, on Services. The scale ends at 10 s; what "
-            "takes minutes is seen on Services too, by the step.",
-            ("WorkSlow", "QueueStalled"),
-        ),
-        Query(f"histogram_quantile(0.95, sum by (messaging_destination_name, le) ({buckets}))", "p95"),
-    )
-
-
-def _again() -> Panel:
-    again, all_ = (f"queue:{what}:rate5m{{{_QUEUE}}}" for what in ("order_messages_redelivered", "messages_delivered"))
-    return lines(
-        Question(
-            "Which share of deliveries comes again?",
-            "percentunit",
-            "A peak is a restart. What stays is a message that nobody can settle: find it by its delivery count in "
-            "the traces of the queue's consumer, and move it away.",
-            ("RetriesGrowing",),
-        ),
-        Query(f"{again} / ({all_} > 0)", "{{queue}}"),
-        limits=Limits(0.2, 0.5),
-    )
-
-
-def _given_up() -> Panel:
-    given_up = grown(f"{names.MESSAGING_PROCESS_DURATION}_count", f'{_TAKEN_FROM},outcome=~"reject|nack"', "10m")
-    return lines(
-        Question(
-            "Which messages were given up in the last 10 minutes?",
-            "short",
-            "Each one is an order that nobody moves on by itself: open the dead-letter queue, mend the cause, and "
-            "send it again. Gone: it left the queue and no record says who took it.",
-            ("DeadLetters", "MessagesGone"),
-        ),
-        Query(f"sum by (messaging_destination_name, outcome) (\n  {given_up}\n)"),
-        Query(f"max by (queue) (increase({names.MESSAGES_GONE}{{{_QUEUE}}}[10m]))", "{{queue}} gone"),
-        limits=Limits(0.5, 1),
-    )
-
-
-def _unsent() -> Panel:
-    failed = grown(names.SENT_MESSAGES, f'outcome=~"returned|nacked|error",{ENV}', "10m")
-    return lines(
-        Question(
-            "Which messages could not be sent in the last 10 minutes?",
-            "short",
-            "Returned: no queue is bound, see QueueMissing. Nacked: the broker refuses, its disk or memory is full. "
-            "Error: no connection. Unless the service sends again, the order stays where it is.",
-            ("PublishErrors",),
-        ),
-        Query(f"sum by (messaging_destination_name, outcome) (\n  {failed}\n)"),
-        limits=Limits(0.5, 1),
-    )
-
-
-def _early() -> Panel:
-    early = grown(names.MESSAGES_FROM_THE_FUTURE, _QUEUE, "15m")
-    return lines(
-        Question(
-            "Do messages arrive before they were sent?",
-            "short",
-            "Then clocks differ, and ages shown here are wrong: compare the clocks of the publisher's and the "
-            "consumer's machines (timedatectl).",
-            ("MessagesFromTheFuture",),
-        ),
-        Query(f"sum by (queue) (\n  {early}\n)", "{{queue}}"),
-        limits=Limits(0.5, 3),
+        Query(f"time() - queue:{names.QUEUE_ACTIVE}:max{{{OF_QUEUE}}}", "{{queue}}"),
     )

@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Final
 
 from otel_orders import names
 from otel_orders.generate import links, owners
-from otel_orders.generate.dashboards import variables
+from otel_orders.generate.dashboards import steps, variables
 from otel_orders.generate.dashboards.board import Board, Row
 from otel_orders.generate.dashboards.health import telemetry
 from otel_orders.generate.dashboards.panels import Limits, Panel, Question, lines
-from otel_orders.generate.dashboards.queries import ENV, PROMETHEUS, Query
+from otel_orders.generate.dashboards.queries import OF_JOB, OF_SERVICE, PROMETHEUS, Query
 from otel_orders.generate.dashboards.tables import Column, table
 
 if TYPE_CHECKING:
     from otel_orders.lifecycle import Lifecycle
 
-_OWN: Final = f'service_name=~"$service_name",{ENV}'
-_SERVED: Final = f'{_OWN},audience=~"$audience"'
-_SCRAPED: Final = f'job=~"(.+/)?($service_name)",{ENV}'
-"""Of metrics that do not name their service: the job of the scrape does, and a PodMonitor's has its namespace first."""
+_SERVED: Final = f'{OF_SERVICE},audience=~"$audience"'
 _FAILED: Final = 'http_response_status_code=~"5..|",error_type!~"cancelled|"'
 """Without a status code: no answer at all."""
 
@@ -42,8 +39,8 @@ def services(lifecycle: Lifecycle) -> Board:
         ),
         rows=(
             Row("Does it answer?", (_requests(), _errors(), _slow(), _routes())),
-            Row("Does it move orders on?", (_failures(), _work())),
-            Row("Does it reach others?", (_consumed(), _sent(), _calls())),
+            Row("Does it move orders on?", (steps.failures(), steps.work())),
+            Row("Does it reach others?", (steps.consumed(), steps.sent(), steps.calls())),
             Row("Does it tell us?", telemetry()),
         ),
     )
@@ -96,7 +93,7 @@ def _slow() -> Panel:
 
 def _routes() -> Panel:
     def of(part: str, selector: str = "") -> str:
-        return f'rate({names.HTTP_SERVER_DURATION}_{part}{{{_SCRAPED},audience=~"$audience"{selector}}}[5m])'
+        return f'rate({names.HTTP_SERVER_DURATION}_{part}{{{OF_JOB},audience=~"$audience"{selector}}}[5m])'
 
     by = "job, http_route, audience"
     failing = f"sum by ({by}) ({of('count', ',' + _FAILED)}) or 0 * sum by ({by}) ({of('count')})"
@@ -116,87 +113,4 @@ def _routes() -> Panel:
         ],
         sort="Failing",
         descending=True,
-    )
-
-
-def _failures() -> Panel:
-    failed = f"increase({names.TRANSITION_FAILURES}{{{_OWN}}}[15m])"
-    return lines(
-        Question(
-            "Which steps fail, and with which error, in 15 minutes?",
-            "short",
-            "Look the error_code up in the service's code, and one such order on One order. One code alone is a "
-            "dependency or a kind of order; many at once are the service.",
-            ("ServiceErrorsGrowing",),
-        ),
-        Query(
-            f"sum by (service_name, to_status, error_code) ({failed}) > 0",
-            "{{service_name}} to {{to_status}}: {{error_code}}",
-        ),
-    )
-
-
-def _work() -> Panel:
-    buckets = f"rate({names.TRANSITION_DURATION}_bucket{{{_OWN}}}[5m])"
-    return lines(
-        Question(
-            "How long does the work of a step take?",
-            "s",
-            "Diamonds are traces of kept orders: open one that is high, and see where its time goes.",
-            ("WorkSlow",),
-        ),
-        Query(
-            f"histogram_quantile(0.95, sum by (service_name, to_status, le) ({buckets}))",
-            "{{service_name}} to {{to_status}}",
-            exemplars=True,
-        ),
-    )
-
-
-def _consumed() -> Panel:
-    return lines(
-        Question(
-            "Which messages does it not get done?",
-            "mps",
-            "Requeued: it will be tried again, and may loop. Rejected or nacked: given up. See the failing steps above "
-            "for why.",
-            ("ConsumeErrors", "DeadLetters"),
-            width=8,
-        ),
-        Query(
-            f'service_name_outcome:messages_processed:rate5m{{{_OWN},outcome=~"nack|reject|requeue"}}',
-            "{{service_name}} {{outcome}}",
-        ),
-    )
-
-
-def _sent() -> Panel:
-    return lines(
-        Question(
-            "Which messages can it not send?",
-            "mps",
-            "Returned: nobody is bound to it. Nacked: the broker refuses. Error: no connection. Orders stay where they "
-            "are until it is sent again.",
-            ("PublishErrors",),
-            width=8,
-        ),
-        Query(
-            f'service_name_outcome:messages_sent:rate5m{{{_OWN},outcome=~"returned|nacked|error"}}',
-            "{{service_name}} {{outcome}}",
-        ),
-    )
-
-
-def _calls() -> Panel:
-    failed = f'rate({names.HTTP_CLIENT_DURATION}_count{{{_SCRAPED},error_type!=""}}[5m])'
-    return lines(
-        Question(
-            "Which calls to others fail, each retry counted?",
-            "reqps",
-            "The host that is named is the one to look at, or what lies between. Each retry counts for itself, so a "
-            "growing line with steady traffic is retries.",
-            ("RetriesGrowing",),
-            width=8,
-        ),
-        Query(f"sum by (job, server_address, error_type) ({failed})", "{{job}} to {{server_address}}: {{error_type}}"),
     )
