@@ -24,6 +24,8 @@ def spread() -> Panel:
             "s",
             "Each column is an hour of departures. A second band high up is a kind of order that goes another way; "
             "everything moving up is a stage that became slower.",
+            width=8,
+            height=10,
         ),
         Query(f"sum by (le) ({_stays('status_le', '_bucket')})", "{{le}}", step="1h"),
     )
@@ -43,11 +45,13 @@ def usual() -> Panel:
             "An average far below p95 is a few orders that wait, not a slow stage. p95 is of the buckets of all "
             "replicas and partners together, never an average of others.",
             ("OrderStuck",),
-            width=12,
+            width=8,
+            height=10,
         ),
         Query(counted, "average", step="5m"),
         Query(f"histogram_quantile(0.95, sum by (le) ({_stays('status_le', '_bucket')}))", "p95", step="5m"),
         Query(f'max (status:{names.STUCK_AFTER}:max{{status="$status",{ENV}}})', "stuck after"),
+        logarithmic=True,
     )
 
 

@@ -112,6 +112,7 @@ def _shown() -> Panel:
             "Fewer: its version is another one than that of the rules, or Prometheus drops some by relabelling. "
             "LedgerMetricsAbsent names those that are missing.",
             ("LedgerMetricsAbsent", "LedgerDown"),
+            height=4,
         ),
         Query(f'count(count by (__name__) ({{__name__=~"{listed}"}}))', "shown"),
         limits=Limits(len(NEEDED), len(NEEDED) - 0.5),
@@ -126,6 +127,7 @@ def _rotted() -> Panel:
             "Any at all: stop, run `otel-orders ledger check`, look at the disk, and restore a backup; such orders can "
             "neither be found stuck nor looked up.",
             ("LedgerDamaged",),
+            height=4,
         ),
         Query(f"max by (env) ({names.UNREADABLE}{{{ENV}}})", "unreadable"),
         limits=Limits(0.5, 1),

@@ -20,6 +20,7 @@ def age() -> Panel:
             "s",
             "p95 far above the median: some wait behind slow ones, or came again. Both rise: consumers do not keep up.",
             ("QueueOld",),
+            width=8,
         ),
         *(
             Query(
@@ -41,8 +42,12 @@ def work() -> Panel:
             "Slower than usual: see the consumer's own calls and errors, on Services. The scale ends at 10 s; what "
             "takes minutes is seen on Services too, by the step.",
             ("WorkSlow", "QueueStalled"),
+            width=8,
         ),
-        Query(f"histogram_quantile(0.95, sum by (messaging_destination_name, le) ({buckets}))", "p95"),
+        Query(
+            f"histogram_quantile(0.95, sum by (messaging_destination_name, le) ({buckets}))",
+            "{{messaging_destination_name}}",
+        ),
     )
 
 

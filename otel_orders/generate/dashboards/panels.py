@@ -65,14 +65,17 @@ def lines(
     *queries: Query,
     limits: Limits | None = None,
     stacked: bool = False,
+    logarithmic: bool = False,
     styles: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Panel:
-    """Return values over time.  styles: properties of single lines, by their legend."""
+    """Return values over time.  logarithmic: where they differ too much for one scale.  styles: of lines, by legend."""
     look = timeseries.Panel().show_points(common_model.VisibilityMode.NEVER).line_width(2)
     look.legend(_legend(common_model.LegendPlacement.BOTTOM)).tooltip(_all_series())
     look.fill_opacity(60 if stacked else 10).axis_soft_min(0)
     if stacked:
         look.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL))
+    if logarithmic:
+        look.scale_distribution(common.ScaleDistributionConfig().type(common_model.ScaleDistribution.LOG).log(10))
     for legend, properties in (styles or {}).items():
         look.override_by_name(legend, [model.DynamicConfigValue(name, value) for name, value in properties.items()])
     if limits:

@@ -32,8 +32,8 @@ def queues(lifecycle: Lifecycle) -> Board:
             variables.chosen("queue", "Queue", lifecycle.queues),
         ),
         rows=(
-            Row("Is it the queue?", (_oldest(), _waiting(), _consumers(), _broker())),
-            Row("Does it move?", (_delivered(), _active(), messages.age(), messages.work())),
+            Row("Is it the queue?", (_oldest(), _waiting(), _consumers(), _active(), _broker())),
+            Row("Does it move?", (_delivered(), messages.age(), messages.work())),
             Row("Do messages fail?", (messages.again(), messages.given_up(), messages.unsent(), messages.early())),
         ),
     )
@@ -76,6 +76,8 @@ def _consumers() -> Panel:
             "0: its consumer is down, or has lost its connection: restart it, and read its log. No bar at all: the "
             "queue does not exist, so what is published for it is lost.",
             ("QueueWithoutConsumers", "QueueMissing"),
+            width=10,
+            height=6,
         ),
         Query(f"queue:{names.QUEUE_CONSUMERS}:max{{{OF_QUEUE}}}", "{{queue}}"),
         limits=Limits(1, 0.5),
@@ -90,6 +92,8 @@ def _broker() -> Panel:
             "If not, everything above is old: RabbitMQ is down, is not reached, or refuses the probe's user. Nothing "
             "at all: no ledger was started with --rabbitmq.",
             ("BrokerUnreachable", "QueuesUnwatched"),
+            width=4,
+            height=6,
         ),
         Query(f"env:{names.PROBE_UP}:max{{{ENV}}}", "management API"),
         named=((0, "does not answer", "red"), (1, "answers", "green")),
@@ -104,6 +108,7 @@ def _delivered() -> Panel:
             "At 0 while messages wait, consumers are connected and take nothing: look at what they work on, and at "
             "their prefetch limit.",
             ("QueueStalled",),
+            width=8,
         ),
         Query(f"queue:messages_delivered:rate5m{{{OF_QUEUE}}}", "{{queue}}"),
     )
@@ -117,6 +122,8 @@ def _active() -> Panel:
             "Long ago and messages wait: it stands still. Long ago and it is empty: nobody sends, so look at the step "
             "before it.",
             ("QueueStalled",),
+            width=10,
+            height=6,
         ),
         Query(f"time() - queue:{names.QUEUE_ACTIVE}:max{{{OF_QUEUE}}}", "{{queue}}"),
     )

@@ -45,7 +45,7 @@ def chosen(name: str, label: str, values: Iterable[str], *, everything: bool = T
     listed = [*values]
     made = build.CustomVariable(name).label(label).values(",".join(value.replace(",", "\\,") for value in listed))
     if everything:
-        return made.include_all(include_all=True).all_value(".*").current(EVERYTHING)
+        return made.include_all(include_all=True).current(EVERYTHING)
     return made.include_all(include_all=False).current(
         model.VariableOption(selected=True, text=listed[0], value=listed[0])
     )
