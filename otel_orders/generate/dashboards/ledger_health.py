@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otel_orders import names
-from otel_orders.generate.alerts_telemetry import NEEDED
+from otel_orders.generate.alerts_ledger import NEEDED
 from otel_orders.generate.dashboards.panels import Limits, Panel, Question, bars, lines, numbers
 from otel_orders.generate.dashboards.queries import ENV, Query
 
