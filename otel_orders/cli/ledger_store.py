@@ -8,7 +8,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import typer
 
 from otel_orders.errors import ConfigurationError, OperationError, StoreUnavailableError
@@ -99,6 +98,8 @@ class Remote:
         return int(self._ask("POST", "/erasures", json={"partner_id": partner_id, "by": by})["erased"])
 
     def _ask(self, method: str, path: str, **more: Any) -> Any:
+        import httpx  # noqa: PLC0415 - a quarter of the start of a ledger, which does not need it
+
         try:
             answer = httpx.request(
                 method, self._url + path, headers=self._headers, timeout=TIMEOUT, trust_env=False, **more

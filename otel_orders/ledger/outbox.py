@@ -47,6 +47,7 @@ class OutboxFollower:
         if not os.path.exists(self._path):  # noqa: PTH110 - the application has not made it yet
             return
         with closing(sqlite3.connect(f"file:{quote(self._path)}?mode=ro", uri=True)) as connection:
+            connection.text_factory = bytes  # also of what is no UTF-8
             while not self.poller.closing and self._read(connection):
                 pass
 
@@ -63,8 +64,8 @@ class OutboxFollower:
         if not rows:
             return False
         reading, (last, _) = self._new_reading(), rows[-1]
-        for _, event in rows:
-            ingest.lines(event.encode(), reading)
+        for _, event in rows:  # SQLite keeps anything in any column, and one row must not stop those behind it
+            ingest.lines(event if isinstance(event, bytes) else str(event).encode(), reading)
         self._writer.submit(reading, {self._key: str(last)}).result()
         self._last = last
         return len(rows) == AT_ONCE

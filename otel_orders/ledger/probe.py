@@ -12,10 +12,10 @@ import ssl
 import threading
 import time
 from contextlib import closing, suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
-import httpx
 import msgspec
 
 from otel_orders import names
@@ -26,6 +26,8 @@ from otel_orders.ledger.words import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import httpx
 
     from otel_orders.ledger.store import Store
 
@@ -189,6 +191,8 @@ class Probe:
         return answers, trouble[0] if trouble else None
 
     def _client(self) -> httpx.AsyncClient:
+        import httpx  # noqa: PLC0415 - a quarter of a ledger's start, and most do not probe
+
         # Neither proxies nor .netrc of the environment, and no redirect: the password is for this host alone.
         user = (self._asked.user, self._asked.password)
         return httpx.AsyncClient(auth=user, verify=self._trusted, trust_env=False, timeout=PROBE_WITHIN)
@@ -208,11 +212,13 @@ class Probe:
         self, client: httpx.AsyncClient, kind: str, name: str, columns: Sequence[str]
     ) -> dict[str, Any] | None:
         """Return what is told of one object, None where it is not there.  Raises ProbeError."""
+        import httpx  # noqa: PLC0415
+
         where = "/".join(quote(part, safe="") for part in (self._asked.vhost, name))
         url = f"{self._asked.url}/api/{kind}/{where}"
         try:
             async with client.stream("GET", url, params={"columns": ",".join(columns)}) as answer:
-                if answer.status_code == httpx.codes.NOT_FOUND:
+                if answer.status_code == HTTPStatus.NOT_FOUND:
                     return None
                 if not answer.is_success:
                     raise ProbeError(f"{answer.status_code} {answer.reason_phrase} for {kind[:-1]} {name}")

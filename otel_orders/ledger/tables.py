@@ -6,6 +6,7 @@ Knows no order.  Each row comes with where it stands, for whoever has to look fo
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import sqlite3
 import zlib
@@ -24,6 +25,8 @@ SQLITE: Final = "sqlite:///"
 POSTGRESQL: Final = ("postgresql://", "postgres://")
 DELIMITERS: Final = ",;\t|"
 AT_ONCE: Final = 1_000
+MAX_LINE: Final = 1 << 20
+"""Longest line of a CSV that is read, in bytes: a packed file may hold one as long as you please."""
 
 
 class Row(NamedTuple):
@@ -55,13 +58,13 @@ def opened(path: Path, watch: Callable[[BinaryIO], object] | None = None) -> Ite
             raise ConfigurationError(f"{path}: no .gz, or a damaged one ({error}); copy it again") from None
 
 
-def csv_rows(file: Iterable[bytes], needed: Sequence[str], delimiter: str | None = None) -> Iterator[Row]:
+def csv_rows(file: BinaryIO, needed: Sequence[str], delimiter: str | None = None) -> Iterator[Row]:
     """Yield the rows of the CSV in *file*, in UTF-8, below its first line, which names the columns.
 
     delimiter: found in the first line where it is None.  What is no UTF-8 becomes what no text has, so that a row with
     it is refused alone.  Raises ConfigurationError where a *needed* column is missing.
     """
-    lines = (line.decode("utf-8", "surrogateescape") for line in file)
+    lines = (line.decode("utf-8", "surrogateescape") for line in _lines(file))
     first = next(lines, "").removeprefix("\ufeff")
     mark = delimiter or max(DELIMITERS, key=first.count)
     columns = next(csv.reader([first], delimiter=mark), [])
@@ -78,6 +81,17 @@ def csv_rows(file: Iterable[bytes], needed: Sequence[str], delimiter: str | None
         if cells:
             whole = len(cells) == len(columns)
             yield Row(reader.line_num + 1, dict(zip(columns, cells, strict=True)) if whole else None)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of *file*; of one that is too long, what no text has."""
+    while line := file.readline(MAX_LINE + 1):
+        if len(line) <= MAX_LINE:
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE)
+        yield b"\xff\n"
 
 
 def query_rows(url: str, query: str, needed: Sequence[str]) -> Iterator[Row]:
@@ -102,6 +116,7 @@ def check(columns: Sequence[str], needed: Sequence[str]) -> None:
 def _sqlite_rows(path: str, query: str, needed: Sequence[str]) -> Iterator[Row]:
     try:
         with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as connection:
+            connection.text_factory = functools.partial(str, encoding="utf-8", errors="surrogateescape")
             found = connection.execute(query)
             yield from _rows([column[0] for column in found.description or ()], found, needed)
     except sqlite3.Error as error:

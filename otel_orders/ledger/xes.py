@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 1 << 16
 MAX_DEPTH: Final = 100
+MAX_TAG: Final = 16 << 20
+"""Longest tag, in bytes: a packed file may hold one as long as you please."""
 MAX_ATTRIBUTES: Final = 1_000
 """Attributes read of one trace or event; what comes after is passed over."""
 
@@ -48,6 +50,7 @@ class _Log:
         self._parser.StartDoctypeDeclHandler = self._refuse
         self._parser.EntityDeclHandler = self._refuse
         self._parser.buffer_text = True
+        self._fed = 0
         self._open: list[str] = []
         self._trace: dict[str, str] = {}
         self._event: dict[str, str] = {}
@@ -59,6 +62,10 @@ class _Log:
             self._parser.Parse(piece, last)
         except expat.ExpatError as error:
             raise ConfigurationError(f"{self._name}:{error.lineno}: {expat.ErrorString(error.code)}") from None
+        self._fed += len(piece)
+        if self._fed - max(0, self._parser.CurrentByteIndex) > MAX_TAG:
+            line = self._parser.CurrentLineNumber
+            raise ConfigurationError(f"{self._name}:{line}: a tag has over {MAX_TAG} bytes")
         found, self._found = self._found, []
         return found
 

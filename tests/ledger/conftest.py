@@ -73,13 +73,24 @@ def new_place(kind: str, request: pytest.FixtureRequest) -> Iterator[Callable[[]
 
 @pytest.fixture(scope="session")
 def new_store(
-    new_place: Callable[[], AbstractContextManager[str]],
-) -> Callable[[], AbstractContextManager[Store]]:
-    """``with new_store() as store``: a new, empty one for each example of a Hypothesis test."""
+    kind: str, new_place: Callable[[], AbstractContextManager[str]]
+) -> Iterator[Callable[[], AbstractContextManager[Store]]]:
+    """``with new_store() as store``: an empty one for each example of a Hypothesis test.
 
-    @contextmanager
-    def new_store() -> Iterator[Store]:
-        with new_place() as url, closing(service.open_store(url)) as store:
-            yield store
+    One in PostgreSQL is opened once: a new connection plans each statement anew, over all partitions.
+    """
+    with ExitStack() as at_the_end:
+        opened: dict[str, Store] = {}
 
-    return new_store
+        @contextmanager
+        def new_store() -> Iterator[Store]:
+            with new_place() as url:
+                if kind == "sqlite":
+                    with closing(service.open_store(url)) as store:
+                        yield store
+                    return
+                if url not in opened:
+                    opened[url] = at_the_end.enter_context(closing(service.open_store(url)))
+                yield opened[url]
+
+        yield new_store

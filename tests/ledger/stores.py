@@ -73,7 +73,8 @@ def emptied(server: Postgres) -> Iterator[Callable[[], AbstractContextManager[st
             url = free.pop() if free else made.enter_context(server.new())
             yield url
             with psycopg.connect(url, autocommit=True, options="-c search_path=otel_orders") as connection:
-                connection.execute(f"TRUNCATE {TABLES}")
+                # Of so few rows, a tenth of what TRUNCATE costs, which makes new files for each partition.
+                connection.execute("; ".join(f"DELETE FROM {table}" for table in TABLES.split(", ")))  # noqa: S608 - constants
             free.append(url)
 
         yield place

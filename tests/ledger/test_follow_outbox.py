@@ -76,11 +76,13 @@ def test_rows_written_while_the_ledger_was_away_are_read_once(shop: sqlite3.Conn
 
 
 def test_a_row_that_is_no_event_costs_only_itself(shop: sqlite3.Connection, tmp_path: Path) -> None:
-    shop.execute("INSERT INTO otel_orders_outbox (event) VALUES ('no json'), ('[]')")
+    shop.execute(  # SQLite keeps any type in any column
+        "INSERT INTO otel_orders_outbox (event) VALUES ('no json'), ('[]'), (x'00ff'), (CAST(x'7bff' AS TEXT)), (1.5)"
+    )
     move(shop, "A-1", 1, "INITIATED")
     with closing(open_ledger(tmp_path)) as ledger:
         assert statuses(ledger, "A-1", 1) == ["INITIATED"]
-        assert 'otel_orders_ledger_events_total{result="rejected"} 2.0' in ledger.metrics.page().decode()
+        assert 'otel_orders_ledger_events_total{result="rejected"} 5.0' in ledger.metrics.page().decode()
 
 
 def test_a_table_that_comes_later_is_followed_from_its_beginning(tmp_path: Path) -> None:

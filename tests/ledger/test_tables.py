@@ -41,6 +41,14 @@ def test_a_row_with_too_few_or_too_many_cells_or_too_large_ones_is_none() -> Non
     assert rows(text) == [(2, None), (3, None), (4, None), (5, {"id": "A-4", "status": "NEW"})]
 
 
+def test_a_line_of_any_length_costs_its_row_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MAX_LINE", 10)
+    found = rows(f"a,b\n1,2\n3,{'x' * 95}\n5,6\n7,{'x' * 95}", "a")
+    assert found == [(2, {"a": "1", "b": "2"}), (3, None), (4, {"a": "5", "b": "6"}), (5, None)]
+    (_, alone), (_, last) = rows(f"a\n{'x' * 95}\n3", "a")
+    assert (alone, last) == ({"a": "\udcff"}, {"a": "3"})  # what no text has: it is refused
+
+
 def test_a_missing_column_is_a_mistake_that_names_those_that_there_are() -> None:
     with pytest.raises(ConfigurationError, match="no column 'state'; there are id, status"):
         rows("id,status\n", "id", "state")
@@ -67,6 +75,8 @@ def test_a_query_of_sqlite_is_read_and_changes_nothing(tmp_path: Path) -> None:
         shop.commit()
     found = list(tables.query_rows(url, "SELECT id, status AS state FROM orders ORDER BY id", ["id", "state"]))
     assert found == [(1, {"id": "A-1", "state": "NEW"}), (2, {"id": "A-2", "state": "OLD"})]
+    (odd,) = tables.query_rows(url, "SELECT CAST(x'41ff' AS TEXT) AS id", ["id"])
+    assert odd.values == {"id": "A\udcff"}  # what no text has: this row is refused, and no other
     for query, says in [
         ("DELETE FROM orders", "readonly"),
         ("SELECT none_such", "no such column"),

@@ -74,6 +74,29 @@ def test_what_is_no_xes_ends_with_its_place(text: str | bytes, says: str) -> Non
         read(text)
 
 
+@pytest.mark.parametrize("endless", ['<trace><string key="concept:name" value="', "<!--", "<"])
+def test_a_tag_without_end_is_a_mistake_before_it_takes_all_memory(
+    endless: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xes, "MAX_TAG", 1 << 20)
+    tracemalloc.start()
+    with pytest.raises(ConfigurationError, match=r"log.xes:1: a tag has over 1048576 bytes"):
+        list(xes.events(Endless(f"<log>{endless}".encode()), "log.xes"))  # type: ignore[arg-type]
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+class Endless:
+    """A file that begins with something and goes on for ever."""
+
+    def __init__(self, beginning: bytes) -> None:
+        self._next = beginning
+
+    def read(self, size: int) -> bytes:
+        piece, self._next = self._next, b"x" * size
+        return piece
+
+
 def test_what_came_before_a_fault_is_read() -> None:
     events = xes.events(_Slowly(LOG.encode()[:-20]), "log.xes")
     assert next(events).trace == {"concept:name": "4711"}

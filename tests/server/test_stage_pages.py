@@ -88,8 +88,8 @@ def test_a_flowing_stage_says_that_it_is_this_order(tmp_path: Path) -> None:
         long_ago = time.time_ns() - 3 * 86_400 * SECOND
         post(client, changed("A-1", occurred_at=long_ago), changed("A-2", "FILE_UPLOADED", "INITIATED"))
         wait_for(lambda: client.get("/orders/A-1").json()["stuck"])
-        page = client.get("/orders/A-1", headers=HTML).text
-        assert "The stage is flowing, so it is this order: an order left INITIATED" in page
+        says = "The stage is flowing, so it is this order: an order left INITIATED"
+        wait_for(lambda: says in client.get("/orders/A-1", headers=HTML).text)
 
 
 def test_a_service_that_died_is_shown_even_if_it_moves_nothing(tmp_path: Path) -> None:
