@@ -66,13 +66,13 @@ def test_an_absent_ledger_and_a_killed_collector_lose_no_event(binary: Path, tmp
         wait_for(lambda: sender.acknowledged > while_away + 10 * BATCH)
         collector.kill()
         collector.restart()
-        wait_for(lambda: sender.acknowledged > while_away + 30 * BATCH, seconds=60)
+        wait_for(lambda: sender.acknowledged > while_away + 30 * BATCH, seconds=120)
         way.open()
-        wait_for(lambda: accepted(ledger) > while_away + 10 * BATCH, seconds=60)
+        wait_for(lambda: accepted(ledger) > while_away + 10 * BATCH, seconds=120)
         collector.kill()  # in the middle of handing over what waited
         collector.restart()
-        wait_for(sender.done, seconds=60)
-        wait_for(lambda: accepted(ledger) >= BATCH * BATCHES, seconds=60)
+        wait_for(sender.done, seconds=120)
+        wait_for(lambda: accepted(ledger) >= BATCH * BATCHES, seconds=120)
         assert sender.refused > 0
         assert accepted(ledger) == sender.acknowledged == BATCH * BATCHES
         assert counted(ledger, "rejected") == counted(ledger, "late") == 0
@@ -97,8 +97,8 @@ def test_a_kill_in_the_middle_of_a_start_costs_no_more_than_what_was_on_its_way(
         collector.restart()
         way.open()
         queued = "otelcol_exporter_queue_size"
-        wait_for(lambda: accepted(ledger) >= 100 - AT_ONCE, seconds=60)
-        wait_for(lambda: collector.metric(queued, exporter="otlp_http/ledger") == 0, seconds=60)
+        wait_for(lambda: accepted(ledger) >= 100 - AT_ONCE, seconds=120)
+        wait_for(lambda: collector.metric(queued, exporter="otlp_http/ledger") == 0, seconds=120)
         assert counted(ledger, "rejected") == 0
 
 
