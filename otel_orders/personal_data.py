@@ -11,17 +11,24 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from ipaddress import ip_address
 from typing import Final
 
 from otel_orders import names
 
-OWN_FIELDS: Final = frozenset(
+NEVER_MASKED: Final = frozenset(
     {names.ORDER_ID, names.PARTNER_ID, names.FROM_STATUS, names.TO_STATUS, names.STATUS, names.SERVICE, names.ENV}
-    | {names.EVENT_TYPE, names.EVENT_ID, names.TRACE_ID, names.SPAN_ID, names.ERROR_CODE, names.OCCURRED_AT}
-    | {names.DURATION, names.ORDER_VERSION, names.ORDER_BUCKET, "instance", "role", "lifecycle_hash", "queue"}
-    | {"message_id", "outcome", "timestamp", "level", "logger"}
+    | {names.EVENT_TYPE, names.EVENT_ID, names.TRACE_ID, names.SPAN_ID, names.OCCURRED_AT}
+    | {names.DURATION, names.ORDER_VERSION, names.ORDER_BUCKET, "lifecycle_hash", "timestamp"}
 )
-"""Fields of the toolkit itself: never masked."""
+"""Fields of the toolkit itself that say which order, move, event, span or service."""
+IDS: Final = frozenset({"message_id", "instance", "role"})
+"""Fields of the toolkit that others fill: masked where they do not look like an id."""
+OWN_FIELDS: Final = NEVER_MASKED | IDS | {names.ERROR_CODE, "queue", "outcome", "level", "logger"}
+"""All fields of the toolkit: none is masked for its key, those not above for what they hold."""
+
+ID: Final = re.compile(r"[\w:./~-][\w:./~+-]*+=*")
+"""What an id of a message or of a process looks like; what does not may be an e-mail address, or a sentence."""
 
 # Keys.  A key is read as lower-case words; the longest known ending of up to three words says what it holds.
 
@@ -86,25 +93,40 @@ def is_query_secret(text: str, start: int, key: str) -> bool:
 
 # Free text.
 
-_GAP = r"[ \u00a0\u2011\u2013-]"
+_DASH = r"\u2010-\u2015-"
+_GAP = rf"[ \u00a0{_DASH}]"
 _CAP = r"[A-ZÀ-ÖØ-ÞА-ЯЁ][\w'’.-]{0,40}+"
 _NEXT_CAP = rf"(?: {_CAP}(?!\s?[:=]))"
 _LEFT = r"(?<![\w-].)(?<!\d[.,].)(?<!_id[=:].)(?<!_id: .)(?<!_id\":.)(?<!_id\":\".)(?<!_id\": \".)"
 """Around the first digit of a number: not inside another number, a UUID or an id, and not the value of an id field."""
 _RIGHT = r"(?![\w-]|[.,]\d)"
 
-_LONG_NUMBER = r"(?<!\d\d)(?:[ ().\u00a0\u2011\u2013/-]{0,3}\d){8}"
-SUSPECT: Final = re.compile(rf"[@:=J%0-9](?:(?<=[@:=])|(?<=eyJ)|(?<=%)40|{_LONG_NUMBER}|(?<!\d\d)\w{{0,5}},? [A-Z])")
+_LONG_NUMBER = rf"(?<!\d\d)(?:[ ().\u00a0/{_DASH}]{{0,3}}\d){{8}}"
+_FOUR = r"\d{0,2}(?:\.\d{1,3}){3}"
+SUSPECT: Final = re.compile(
+    rf"""[@:=J%0-9<("'&\\_](?:(?<=[@:=])|(?<=eyJ)|(?<=%)40|(?<=<)/|(?<=\()["']|(?<=&)\#|(?<=\\)u0040|(?<=_)\w{{10}}"""
+    rf"|(?<=\d)(?:{_LONG_NUMBER}|(?<!\d\d){_FOUR}|(?<!\d\d)\w{{0,5}},? [A-Z]))"
+)
 """A cheap first look: ASCII text without this and without the scheme of a token holds nothing that is masked."""
 
 _LOCAL = r"(?:[\w.!#$*+^~-]|(?<=\w)'(?=\w))"
-EMAIL: Final = re.compile(rf"(?<![\w.!#$*+^~%-])(?:(?:{_LOCAL}|%)++@|{_LOCAL}++%40)[\w.-]+\.[^\W\d_][\w-]+")
+_ESCAPED_AT = r"(?:%40|\\{1,4}u0040|&\#(?:64|x40);)"
+EMAIL: Final = re.compile(rf"(?<![\w.!#$*+^~%-])(?:(?:{_LOCAL}|%)++@|{_LOCAL}++{_ESCAPED_AT})[\w.-]+\.[^\W\d_][\w-]+")
 JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]{5,}+\.[\w-]{5,}+(?:\.[\w-]*+){0,3}")
 URL_PASSWORD: Final = re.compile(r"(://[^\s:/@]*+:)(?!\[token\]@)[^\s/]+@")
 BEARER: Final = re.compile(
     r"\b(bearer +)(?!(?:tokens?|auth\w*|scheme|header|is|was|and|or|required|missing|expired|invalid)\b)[\w.~+/=-]{6,}",
     re.IGNORECASE,
 )
+SECRET_STARTS: Final = (
+    *("ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "glpat-", "sk_live_", "sk_test_"),
+    *("AKIA", "AIza", "xoxa-", "xoxb-", "xoxp-", "xoxr-", "xoxs-", "PRIVATE KEY-----"),
+)
+SECRET: Final = re.compile(
+    r"(?:gh[opsu]_|github_pat_)\w{20,}+|glpat-[\w-]{15,}+|sk_(?:live|test)_\w{10,}+|AKIA[0-9A-Z]{16}|AIza[\w-]{20,}+"
+    r"|xox[abprs]-[\w-]{10,}+|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[^-]*+(?:-----END [A-Z ]{0,20}PRIVATE KEY-----)?"
+)
+"""Secrets that say so themselves."""
 BASIC: Final = re.compile(r"\b(basic +)([\w+/-]{4,}+={0,2})", re.IGNORECASE)
 
 LONG_NUMBER: Final = re.compile(rf"[0-9]{_LONG_NUMBER}")
@@ -112,24 +134,34 @@ LONG_NUMBER: Final = re.compile(rf"[0-9]{_LONG_NUMBER}")
 CARD: Final = re.compile(rf"\d{_LEFT}\d{{1,18}}+(?:[ \u00a0-]\d{{2,19}}+)*+{_RIGHT}")
 """Groups of digits; card_spans() says which of them make a card number."""
 _AREA = (
-    rf"(?:[2-9]\d{{2}}\){_GAP}?[2-9]\d{{2}}[ .\u2011-]\d{{4}}"
+    rf"(?:[2-9]\d{{2}}\){_GAP}?[2-9]\d{{2}}[ .{_DASH}]\d{{4}}"
     rf"|\d{{3,5}}\){_GAP}?\d{{1,3}}{_GAP}?\d{{2}}{_GAP}?\d{{2}})"
 )
 PHONE: Final = re.compile(
     r"[+(\d](?:"
-    rf"(?<=\+)(?<!\d\+)\d(?:[ \u00a0\u2011\u2013().-]{{0,2}}\d){{8,14}}"
+    rf"(?<=\+)(?<!\d\+)\d(?:[ \u00a0().{_DASH}]{{0,2}}\d){{8,14}}"
     rf"|(?<=\(){_LEFT}{_AREA}"
     rf"|(?<=\d){_LEFT}(?:"
-    rf"(?<=[78])(?:9\d{{9}}|{_GAP}\d{{3}}{_GAP}\d{{3}}{_GAP}?\d{{2}}{_GAP}?\d{{2}}|{_GAP}?\({_AREA})"
-    rf"|(?<=1)[ .-](?:\({_AREA}|[2-9]\d{{2}}[ .\u2011-][2-9]\d{{2}}[ .\u2011-]\d{{4}})"
+    rf"(?<=0)0[1-9](?:[ \u00a0().{_DASH}]{{0,2}}\d){{8,13}}"
+    rf"|(?<=[78])(?:9\d{{9}}|{_GAP}\d{{3}}{_GAP}\d{{3}}{_GAP}?\d{{2}}{_GAP}?\d{{2}}|{_GAP}?\({_AREA})"
+    rf"|(?<=1)[ .-](?:\({_AREA}|[2-9]\d{{2}}[ .{_DASH}][2-9]\d{{2}}[ .{_DASH}]\d{{4}})"
     rf"|\d\d{_GAP}\d{{3}}-\d{{2}}-\d{{2}}"
-    rf"|(?<=[2-9])\d\d[ .\u2011-][2-9]\d{{2}}[ .\u2011-]\d{{4}}"
+    rf"|(?<=[2-9])\d\d[ .{_DASH}][2-9]\d{{2}}[ .{_DASH}]\d{{4}}"
     rf")){_RIGHT}"
 )
-"""International with +, Russian with 7, 8 or the code of a city, American.
+"""International with + or 00, Russian with 7, 8 or the code of a city, American.
 
 Without any separator only a Russian mobile number is unmistakable.
 """
+
+WIDE_PHONE: Final = re.compile(
+    rf"\uff0b?[\uff10-\uff19](?:[ ()\uff08\uff09\uff0d{_DASH}]{{0,2}}[\uff10-\uff19]){{6,}}+"
+)
+"""In the digits of East Asian input methods, which no other number of ours has."""
+SOCIAL_SECURITY: Final = re.compile(rf"\d{_LEFT}\d\d-\d\d-\d{{4}}{_RIGHT}")
+IPV4: Final = re.compile(rf"\d(?<![\w./-]\d){_FOUR}(?![\w-]|\.\d)")
+IPV6: Final = re.compile(r"(?<![\w:.])[23][0-9a-f]{3}:[0-9a-f:]{2,34}(?![\w:])", re.IGNORECASE)
+"""What may be an address that is reached over the internet; is_public() knows."""
 
 ADDRESS: Final = re.compile(
     rf"\d(?<![\w.-]\d)\d{{0,4}}(?:[A-Za-z]|[/-]\d{{1,4}})?,? (?:{_CAP} ){{1,4}}?"
@@ -175,7 +207,7 @@ VALUES: Final = {
         "person": rf"({_CAP}(?!\s?[:=]){_NEXT_CAP}{{0,3}})",
         "bare name": rf"({_CAP}{_NEXT_CAP}{{1,3}})",
         "email": r"(\S+@\S+)",
-        "phone": r"([+(]?\d[\d ()./\u00a0\u2011\u2013-]{3,24}\d)",
+        "phone": rf"([+(]?\d[\d ()./\u00a0{_DASH}]{{3,24}}\d)",
         "card": r"(\d[\d \u00a0-]{1,25}\d)",
         "token": r"""((?:(?i:bearer|basic|digest|token|apikey) {1,3})?"""
         r"""(?:[^\s&;"'\[,]|,(?![\w.-]{0,40}+["']?[=:]|\s|$))++)""",
@@ -188,6 +220,10 @@ VALUES: Final = {
 """The value of a field inside text, by what its key holds; in the last group that matched: PLAIN, or one in quotes."""
 
 PLAIN: Final = 4
+
+ELEMENT: Final = re.compile(rf"<(?:\w{{1,40}}:)?({_KEY})(?: [^<>\n]{{0,200}}+)?>([^<>\n]{{1,4000}}+)</")
+PAIR: Final = re.compile(rf"\([\"']({_KEY})[\"'],\s?[\"']((?:[^\"'\\\n]|{_APOSTROPHE}){{1,4000}}+)[\"']\)")
+"""A key and its value as an element of XML, and as a tuple."""
 
 _ISSUER = re.compile(r"[3-6]|2[2-7]")
 _MOST_GROUPS = 9  # of two digits and more, in 19 digits
@@ -234,4 +270,12 @@ def is_basic(credentials: str) -> bool:
     try:
         return b":" in base64.b64decode(credentials, validate=True)
     except (ValueError, binascii.Error):
+        return False
+
+
+def is_public(address: str) -> bool:
+    """Return whether *address* is one that is reached over the internet, and so may be a person's."""
+    try:
+        return ip_address(address).is_global
+    except ValueError:
         return False

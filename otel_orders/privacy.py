@@ -36,6 +36,8 @@ MIN_KEY: Final = 16
 """Shortest key of pseudonyms, in bytes."""
 
 _PLACEHOLDERS = frozenset(forms.PLACEHOLDERS.values())
+_SEPARATORS = 3
+"""In the address of a host, at least."""
 _SHORTEST_SECRET = 3
 _MOST_SECRETS = 32
 
@@ -113,18 +115,29 @@ class Masker:
             text = forms.URL_PASSWORD.sub(lambda match: match[1] + self.placeholder("token") + "@", text)
         if ":" in text or "=" in text:
             text = self._masked_fields(text)
-        if "@" in text or "%40" in text:
+        if "</" in text or "('" in text or '("' in text:
+            text = forms.PAIR.sub(self._pair, forms.ELEMENT.sub(self._pair, text))
+        if "@" in text or "%40" in text or "u0040" in text or "&#" in text:
             text = forms.EMAIL.sub(lambda _: self.placeholder("email"), text)
         if "eyJ" in text:
             text = forms.JWT.sub(lambda _: self.placeholder("token"), text)
+        if any(start in text for start in forms.SECRET_STARTS):
+            text = forms.SECRET.sub(lambda _: self.placeholder("token"), text)
         if _has_scheme(text):
             text = forms.BEARER.sub(lambda match: match[1] + self.placeholder("token"), text)
             text = forms.BASIC.sub(self._basic, text)
         if forms.LONG_NUMBER.search(text):
             text = forms.CARD.sub(self._cards, text)
             text = forms.PHONE.sub(lambda _: self.placeholder("phone"), text)
+            text = forms.SOCIAL_SECURITY.sub(lambda _: self.placeholder("masked"), text)
+        if text.count(".") >= _SEPARATORS or text.count(":") >= _SEPARATORS:
+            text = forms.IPV6.sub(self._public, forms.IPV4.sub(self._public, text))
         text = forms.ADDRESS.sub(lambda _: self.placeholder("address"), text)
-        return text if text.isascii() else forms.ADDRESS_RU.sub(lambda _: self.placeholder("address"), text)
+        return text if text.isascii() else self._masked_in_other_scripts(text)
+
+    def _masked_in_other_scripts(self, text: str) -> str:
+        text = forms.WIDE_PHONE.sub(lambda _: self.placeholder("phone"), text)
+        return forms.ADDRESS_RU.sub(lambda _: self.placeholder("address"), text)
 
     def _masked_fields(self, text: str) -> str:
         """Mask the values in ``key: value``, ``key=value`` and JSON."""
@@ -147,6 +160,17 @@ class Masker:
         if " " in key and "=" in field[0]:  # "paid name=Ivan": the word before is no part of the key
             return self.kind(key.partition(" ")[2])
         return "token" if forms.is_query_secret(text, field.start(), key) else ""
+
+    def _pair(self, match: re.Match[str]) -> str:
+        """Return an element or a tuple with its value masked, where its key says so."""
+        kind, value = self.kind(match[1]), match[2]
+        if not kind or value in _PLACEHOLDERS or not forms.holds(kind, value):
+            return match[0]
+        start, end = match.start(2) - match.start(), match.end(2) - match.start()
+        return match[0][:start] + self.placeholder(kind) + match[0][end:]
+
+    def _public(self, match: re.Match[str]) -> str:
+        return self.placeholder("masked") if forms.is_public(match[0]) else match[0]
 
     def _basic(self, match: re.Match[str]) -> str:
         return match[1] + self.placeholder("token") if forms.is_basic(match[2]) else match[0]
@@ -185,9 +209,17 @@ class _Sweep:
         if self._left < 0 or depth > MAX_DEPTH:
             return LEFT_OUT
         try:
-            return value if key in forms.OWN_FIELDS else self._masked(key, path, value, depth)
+            if key in forms.OWN_FIELDS:
+                return value if key in forms.NEVER_MASKED else self._own(key, value, depth)
+            return self._masked(key, path, value, depth)
         except Exception:  # an object whose own methods raise
             return LEFT_OUT
+
+    def _own(self, key: str, value: Any, depth: int) -> Any:
+        """Return the value of a field of the toolkit, masked for what it holds, unless it is an id."""
+        if isinstance(value, str):
+            return value if key in forms.IDS and forms.ID.fullmatch(value) else self._text(value)
+        return self._masked("", "", value, depth)
 
     def _masked(self, key: Any, path: Any, value: Any, depth: int) -> Any:
         kind = self._masker.kind(path) if isinstance(path, str) else ""
@@ -245,8 +277,9 @@ class _Sweep:
 
 
 def _has_scheme(text: str) -> bool:
-    """Return whether *text* may hold the scheme of an authorization, Bearer or Basic."""
-    return "earer " in text or "EARER " in text or "asic " in text or "ASIC " in text
+    """Return whether *text* may hold Bearer or Basic credentials, or a secret that says so itself."""
+    scheme = "earer " in text or "EARER " in text or "asic " in text or "ASIC " in text
+    return scheme or "AKIA" in text or "AIza" in text or "xox" in text or "glpat-" in text or "KEY-" in text
 
 
 def _decoded(value: Any) -> str:

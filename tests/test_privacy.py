@@ -29,6 +29,8 @@ PLANTED = {
         "письмо на ivan@почта.рф ушло",
         "GET /customers/anna%40example.com",
         "{'email': 'o'brien@example.com'}",
+        r"anna.smith\u0040example.com",
+        "anna.smith&#64;example.com",
     ],
     "[phone]": [
         *(
@@ -48,6 +50,8 @@ PLANTED = {
             "8\u00a0916\u00a0123\u00a045\u00a067",
         ),
         *("(415) 555-2671", "415-555-2671", "415.555.2671", "415 555 2671", "1-415-555-2671"),
+        *("0049 30 901820", "00493012345678", "+7 916 123\u201045\u201067", "495\u2010123-45-67"),
+        *("\uff0b\uff17\uff19\uff11\uff16\uff11\uff12\uff13\uff14\uff15\uff16\uff17", "<phone>555-12-34</phone>"),
         *("phone: 555-12-34", "phone=1234567", '{"phone": "1234567"}', "Телефон: 123-45-67"),
     ],
     "[card]": [
@@ -72,13 +76,20 @@ PLANTED = {
             "--api-key=abc123",
             "пароль: abc",
         ),
+        *("ghp_abcdefghijklmnopqrstuvwxyzabcdefghij", "AKIAIOSFODNNSEXAMPLE", "sk_live_abcdefghijklmnopqrstuvwx"),
+        *("Bearer hunter", "Pwd=hunter", "<password>hunter</password>", "('password', 'hunter')"),
         *("Cookie: session=abc; csrf=def", "client_secret => xyz", "X-Api-Key: 12345"),
     ],
     "[name]": [
         *("customer_name=Anna Smith", "customer=Anna Smith", "customer name: Anna Smith", "customerName: anna"),
         *('{"name": "Ivan Petrov"}', r"{\"customer_name\": \"Ivan Petrov\"}", "name=Ivan Petrov", "user: Anna"),
         *("Customer(first_name='Ivan')", "last-name: O'Brien", "contact.name => O'Brien Pat", "'recipient': 'O'Brien'"),
+        *("<customerName>anna smith</customerName>", "<x:name lang='en'>Anna Smith</x:name>"),
+        *("('customer_name', 'Anna Smith')", '("first_name", "Ivan")'),
         *("recipient: Иван Петров", "ФИО: Петров Иван Иванович", "?customer_name=Anna%20Smith&x=1", "user.name=ivan"),
+    ],
+    "[masked]": [
+        *("123-45-6789", "93.184.216.34", "8.8.8.8", "[2606:2800:220:1:248:1893:25c8:1946]", "(2a02:6b8::2:242)"),
     ],
     "[address]": [
         *("12 Main Street", "221B Baker Street", "12 Main Street, Springfield, IL 62704", "45-47 Old Town Road Apt 5"),
@@ -136,6 +147,7 @@ LEFTOVER_WORDS = {
     ),
     *("postgresql", "u", "db", "orders", "password", "пароль", "Cookie", "client_secret", "X-Api-Key", "customer_name"),
     *("customer", "name", "customerName", "Customer", "first_name", "last-name", "contact", "recipient", "ФИО", "user"),
+    *("lang", "en", "password", "Pwd", "x"),
     *("Адрес", "address", "shipping_address", "--api-key", "5", "123", "2", "5672", "1"),
 }
 
@@ -285,6 +297,17 @@ def test_the_toolkits_own_fields_are_never_masked(masker: Masker) -> None:
         "env": "12 Main Street",
     }
     assert masker.mask_mapping({**own, "customer_name": "Anna Smith"}) == {**own, "customer_name": "[name]"}
+
+
+@pytest.mark.parametrize("key", ["error_code", "queue", "logger", "outcome", "level", "message_id", "instance", "role"])
+def test_a_field_that_others_fill_is_masked_for_what_it_holds(masker: Masker, key: str) -> None:
+    assert masker.mask_value(key, "to anna@example.com") == "to [email]"
+    assert masker.mask_value(key, "mes-api:7f3.2/a==") == "mes-api:7f3.2/a=="
+
+
+def test_the_id_of_a_message_may_look_like_a_card_or_a_phone(masker: Masker) -> None:
+    line = {"message_id": "4111111111111111", "instance": "79161234567"}
+    assert masker.mask_mapping(line) is line
 
 
 def test_a_mapping_without_personal_data_comes_back_as_it_is(masker: Masker) -> None:
@@ -473,6 +496,19 @@ ADVERSARIAL = [
         "cookie=a;",
         "address: a ",
         "name: A",
+    ),
+    *(
+        "<a>",
+        "<a>b",
+        "('a', 'b",
+        "1.1.1.",
+        "2a02:",
+        "\uff11",
+        "&#64;",
+        r"a\u0040",
+        "ghp_a",
+        "-----BEGIN PRIVATE KEY-----",
+        "_",
     ),
     *("ул. ", "ул.я я ", "г. я-", "ул. a 1 к1", "адрес: ,a", "\u00a0", "=" * 50, " " * 50),
 ]

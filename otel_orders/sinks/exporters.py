@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.trace import Link, Status
+from opentelemetry.trace import Link, SpanContext, Status
 
 from otel_orders.faults import count_failure
 
@@ -100,7 +100,7 @@ def masked(span: ReadableSpan, masker: Masker) -> ReadableSpan:
         resource=span.resource,
         attributes=_masked_attributes(span.attributes, masker),
         events=tuple(_masked_event(event, masker) for event in span.events),
-        links=tuple(Link(link.context, _masked_attributes(link.attributes, masker)) for link in span.links),
+        links=tuple(_masked_link(link, masker) for link in span.links),
         kind=span.kind,
         status=status,
         start_time=span.start_time,
@@ -111,6 +111,13 @@ def masked(span: ReadableSpan, masker: Masker) -> ReadableSpan:
 
 def _masked_attributes(attributes: Mapping[str, Any] | None, masker: Masker) -> dict[str, Any]:
     return masker.mask_mapping(attributes) if attributes else {}
+
+
+def _masked_link(link: Link, masker: Masker) -> Link:
+    """Return *link* masked and without the other one's trace state: nobody after us can look at it."""
+    other = link.context
+    context = SpanContext(other.trace_id, other.span_id, other.is_remote, other.trace_flags)
+    return Link(context, _masked_attributes(link.attributes, masker))
 
 
 def _masked_event(event: SpanEvent, masker: Masker) -> SpanEvent:

@@ -112,7 +112,8 @@ def secrets(text: str) -> set[bytes]:
     """Return what of *text* must not leave, as it would stand in raw bytes; short pieces could be anybody's."""
     words = set(re.findall(r"[\w%.@+-]{5,}", text)) - INNOCENT_WORDS
     pieces = {piece for word in words for piece in re.findall(r"\w{5,}", word)} - INNOCENT_WORDS
-    return {piece.encode() for piece in pieces}
+    numbers = set(re.findall(r"\d(?:[ ().:\u00a0\u2010-]{0,2}\d){6,}", text)) - {"93.184.216.34"}
+    return {piece.encode() for piece in pieces | numbers}
 
 
 def _nested(text: str) -> AnyValue:
@@ -129,6 +130,8 @@ def _attributes(text: str) -> list[KeyValue]:
             {"url.path": f"/x?{text}", "user_agent.original": f"bot {text}", "url.query": text, "baggage": text}
         ),
         *key_values({"customer_name": text, "enduser.id": text, f"key {text}": "x", "http.target": f"/x?y={text}"}),
+        *key_values({key: f"{key} {text}" for key in ("error_code", "queue", "logger", "outcome", "level")}),
+        *key_values(dict.fromkeys(("message_id", "instance", "role"), f"not an id: {text}")),
         KeyValue(key="http.request.header.authorization", value=header),
         KeyValue(key="exception.message", value=_nested(text)),
         KeyValue(key="message_age_seconds", value=AnyValue(double_value=0.4111111111111111)),
@@ -160,7 +163,8 @@ def traces(texts: Iterable[str]) -> ExportTraceServiceRequest:
     for number, text in enumerate(texts, 1):
         block = request.resource_spans.add()
         block.resource.attributes.extend([*key_values({"host.name": text, "owner": text}), *_attributes(text)])
-        scope = block.scope_spans.add(spans=[span(text, number)])
+        block.schema_url = f"https://schemas.example/?{text}"
+        scope = block.scope_spans.add(spans=[span(text, number)], schema_url=text)
         scope.scope.name = scope.scope.version = f"lib {text}"
         scope.scope.attributes.extend(_attributes(text))
     return request
@@ -172,7 +176,8 @@ def lines(texts: Iterable[str]) -> ExportLogsServiceRequest:
     for text in texts:
         block = request.resource_logs.add()
         block.resource.attributes.extend([*key_values({"host.name": text}), *_attributes(text)])
-        scope = block.scope_logs.add()
+        block.schema_url = text
+        scope = block.scope_logs.add(schema_url=text)
         fields = KeyValueList(values=_attributes(text))
         bodies = [AnyValue(string_value=text), AnyValue(kvlist_value=fields), _nested(text)]
         for body in [*bodies, AnyValue(bytes_value=text.encode())]:
@@ -197,6 +202,7 @@ def events(texts: Iterable[str]) -> ExportLogsServiceRequest:
     for number, text in enumerate(texts):
         fields: dict[str, Any] = {"event_type": "order.status_changed", "order_id": f"8916123{number:04}"}
         fields |= {"to_status": "SUBMITTED", "service": "shop-api", "env": "test", "occurred_at": time.time_ns()}
+        fields |= {"error_code": text, "queue": text, "message_id": f"to {text}" if number else "5105105105105100"}
         fields |= {"event_id": f"{number:032x}", "price": 4200, "weight": 0.4111111111111111, "note": text}
         records.add(body=AnyValue(string_value="order.status_changed"), attributes=key_values(fields))
     return request

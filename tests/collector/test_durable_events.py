@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 NOW = int(time.time()) - 60
 MEGABYTE = 1 << 20
+DAY = 86_400
 BATCH = 50
 BATCHES = 200
 
@@ -64,13 +66,13 @@ def test_an_absent_ledger_and_a_killed_collector_lose_no_event(binary: Path, tmp
         wait_for(lambda: sender.acknowledged > while_away + 10 * BATCH)
         collector.kill()
         collector.restart()
-        wait_for(lambda: sender.acknowledged > while_away + 30 * BATCH, seconds=60)
+        wait_for(lambda: sender.acknowledged > while_away + 30 * BATCH, seconds=120)
         way.open()
-        wait_for(lambda: accepted(ledger) > while_away + 10 * BATCH, seconds=60)
+        wait_for(lambda: accepted(ledger) > while_away + 10 * BATCH, seconds=120)
         collector.kill()  # in the middle of handing over what waited
         collector.restart()
-        wait_for(sender.done, seconds=60)
-        wait_for(lambda: accepted(ledger) >= BATCH * BATCHES, seconds=60)
+        wait_for(sender.done, seconds=120)
+        wait_for(lambda: accepted(ledger) >= BATCH * BATCHES, seconds=120)
         assert sender.refused > 0
         assert accepted(ledger) == sender.acknowledged == BATCH * BATCHES
         assert counted(ledger, "rejected") == counted(ledger, "late") == 0
@@ -95,8 +97,8 @@ def test_a_kill_in_the_middle_of_a_start_costs_no_more_than_what_was_on_its_way(
         collector.restart()
         way.open()
         queued = "otelcol_exporter_queue_size"
-        wait_for(lambda: accepted(ledger) >= 100 - AT_ONCE, seconds=60)
-        wait_for(lambda: collector.metric(queued, exporter="otlp_http/ledger") == 0, seconds=60)
+        wait_for(lambda: accepted(ledger) >= 100 - AT_ONCE, seconds=120)
+        wait_for(lambda: collector.metric(queued, exporter="otlp_http/ledger") == 0, seconds=120)
         assert counted(ledger, "rejected") == 0
 
 
@@ -208,6 +210,19 @@ BAD = {
     line(4, occurred_at="yesterday"): "occurred_at is neither unix ns nor ISO 8601 with an offset",
     line(5, occurred_at="2026-11-21T07:30:00"): "occurred_at is neither unix ns nor ISO 8601 with an offset",
     line(6, occurred_at=1.5): "occurred_at is neither unix ns nor ISO 8601 with an offset",
+    line(7, occurred_at=(NOW + 3600) * SECOND): "its clock is ahead",
+    line(8, occurred_at="2999-01-01 00:00:00.5+01:00"): "its clock is ahead",
+    line(9, occurred_at=(NOW - 91 * DAY) * SECOND): "older than the ledger keeps orders",
+    line(10, occurred_at=f"{datetime.fromtimestamp(NOW - 91 * DAY, UTC):%Y-%m-%dT%H:%M:%SZ}"): (
+        "older than the ledger keeps orders"
+    ),
+    line(11, event_type="order.transition_failed", occurred_at=(NOW - 31 * DAY) * SECOND): (
+        "older than the ledger keeps failures"
+    ),
+    line(12, env="production"): "another environment",
+    line(13, order_id="x" * 300): "order_id is no text, too long, or has control characters",
+    line(14, to_status={"a": 1}): "to_status is no text, too long, or has control characters",
+    line(15, order_id="a\nb"): "order_id is no text, too long, or has control characters",
 }
 FINE = [
     line(10),
@@ -215,21 +230,34 @@ FINE = [
     line(12, occurred_at=str(NOW * SECOND)),
     line(13, occurred_at=None, timestamp=f"{datetime.fromtimestamp(NOW, UTC):%Y-%m-%d %H:%M:%SZ}"),
     line(14, attributes={"parcels": 2}),
+    line(15, event_type="order.status_changed "),
+    line(16, occurred_at=(NOW - 31 * DAY) * SECOND),
+    line(17, order_id=f"A-{'9' * 250}"),
 ]
 
 
 def test_a_bad_line_is_kept_aside_with_its_reason_and_costs_no_neighbour(binary: Path, tmp_path: Path) -> None:
-    mixed = [one for pair in zip(BAD, [*FINE, *FINE], strict=False) for one in pair]
+    mixed = [one for pair in zip_longest(BAD, FINE) for one in pair if one]
     on_the_disk(tmp_path / "terminal.jsonl", [*mixed, json.dumps({"level": "info", "message": "an ordinary line"})])
-    with running(tmp_path) as ledger, collecting(binary, LINES, tmp_path, OTELCOL_LEDGER=ledger.url):
+    environ = {"OTELCOL_ENV": "test|staging"}
+    with running(tmp_path) as ledger, collecting(binary, LINES, tmp_path, OTELCOL_LEDGER=ledger.url, **environ):
         wait_for(lambda: accepted(ledger) == len(FINE), seconds=60)
         wait_for(lambda: (tmp_path / "state/rejected.jsonl").exists() and len(rejected(tmp_path)) == len(BAD))
         assert rejected(tmp_path) == BAD
-        assert counted(ledger, "rejected") == 0
+        assert counted(ledger, "rejected") == counted(ledger, "late") == 0
         with ledger.client() as client:
             story = client.get("/orders/P-11").json()
         assert story["status"] == "PACKAGING"
         assert story["since"] == NOW * SECOND + 1  # to the nanosecond, not to what a float can hold
+
+
+def test_files_that_begin_alike_are_read_each(binary: Path, tmp_path: Path) -> None:
+    head = [line(n) for n in range(12)]
+    assert 1_000 < sum(map(len, head)) < 16_000
+    for name, number in (("one", 100), ("two", 200)):
+        on_the_disk(tmp_path / f"{name}.jsonl", [*head, line(number)])
+    with running(tmp_path) as ledger, collecting(binary, LINES, tmp_path, OTELCOL_LEDGER=ledger.url):
+        wait_for(lambda: accepted(ledger) == len(head) + 2, seconds=60)
 
 
 def test_a_line_without_its_end_waits_for_it(binary: Path, tmp_path: Path) -> None:
