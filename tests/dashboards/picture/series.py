@@ -51,8 +51,8 @@ def choices(board: dict[str, Any], chosen: Mapping[str, str]) -> dict[str, str]:
     found = {"__range": "1h"}
     for variable in board["templating"]["list"]:
         value = variable["current"]["value"] if "current" in variable else ""
-        listed = variable.get("query", "").split(",") if variable["type"] == "custom" else [".*"]
-        found[variable["name"]] = "(" + "|".join(listed) + ")" if value == "$__all" else value
+        every = "(" + variable["query"].replace(",", "|") + ")" if variable["type"] == "custom" else ".*"
+        found[variable["name"]] = every if value == "$__all" else value
     return found | {name: value for name, value in chosen.items() if name in found}
 
 
