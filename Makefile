@@ -9,7 +9,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(VENV)/.uv/
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint demo bench faults collector lock
+.PHONY: help setup test lint demo bench faults incidents collector lock
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench: $(READY)  ## measure (JSON=FILE also writes the figures, ONLY=PREFIX runs
 
 faults: $(READY)  ## break a ledger in every way, 100 times (ROUNDS=N for another number)
 	FAULT_ROUNDS=$(or $(ROUNDS),100) $(BIN)/pytest -m fault
+
+incidents: $(READY)  ## record the incidents that alerts are tested with, anew (40 minutes; ONLY="broker down" records one)
+	@$(BIN)/python -m tests.alerts.recording $(if $(ONLY),"$(ONLY)")
 
 collector: | $(UV)  ## build the Collector into a cache outside the tree, and say where it is (once; about 6 minutes)
 	@UV=$(abspath $(UV)) collector/build

@@ -27,9 +27,11 @@ Check = Annotated[bool, typer.Option("--check", help="Write nothing; fail, and s
 Grafana = Annotated[str, typer.Option(metavar="URL", help="Where Grafana is, for links in alerts.")]
 Runbooks = Annotated[str, typer.Option(metavar="URL", help="Where the runbooks are shown, for links to them.")]
 Webhook = Annotated[str, typer.Option(metavar="URL", help="What is told of partners' broken promises.")]
+Switch = Annotated[str, typer.Option(metavar="URL", help="The dead man's switch that is told that alerts work.")]
 GRAFANA = "http://localhost:3000"
 RUNBOOKS = "http://localhost/otel-orders/alerts/runbooks"
 WEBHOOK = "http://localhost:8080/partner-delays"
+SWITCH = "http://localhost:8080/dead-mans-switch"
 
 
 def collector(
@@ -58,10 +60,15 @@ def alerts(
 
 
 def alertmanager(
-    out: Out, lifecycle: LifecycleFile = "lifecycle.yaml", check: Check = False, partner_webhook: Webhook = WEBHOOK
+    out: Out,
+    lifecycle: LifecycleFile = "lifecycle.yaml",
+    check: Check = False,
+    partner_webhook: Webhook = WEBHOOK,
+    watchdog_webhook: Switch = SWITCH,
 ) -> None:
     """Write who is told of which alert: alertmanager.yaml."""
-    _put(out, {ALERTMANAGER: of_alertmanager(load_lifecycle(lifecycle), partner_webhook)}, check=check)
+    text = of_alertmanager(load_lifecycle(lifecycle), partner_webhook, watchdog_webhook)
+    _put(out, {ALERTMANAGER: text}, check=check)
 
 
 def runbooks(out: Out, lifecycle: LifecycleFile = "lifecycle.yaml", check: Check = False) -> None:
@@ -87,13 +94,14 @@ def everything(
     grafana: Grafana = GRAFANA,
     runbooks_at: Runbooks = RUNBOOKS,
     partner_webhook: Webhook = WEBHOOK,
+    watchdog_webhook: Switch = SWITCH,
 ) -> None:
     """Write all of it: into DIR/alerts, DIR/dashboards and DIR/collector.  Needs the extra 'generate'."""
     read = load_lifecycle(lifecycle)
     below_alerts = (
         _rules(read)
         | of_alerts.alerting(read, grafana, runbooks_at)
-        | {ALERTMANAGER: of_alertmanager(read, partner_webhook)}
+        | {ALERTMANAGER: of_alertmanager(read, partner_webhook, watchdog_webhook)}
         | _runbooks(read, out / "alerts")
     )
     folders = {"alerts": below_alerts, "dashboards": _dashboards(read, runbooks_at), "collector": _collector(read)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_orders.generate.alerts_telemetry import WATCHDOG
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import HEAD, dumped, one_of, quoted
 
@@ -17,6 +18,9 @@ FILE: Final = "alertmanager.yaml"
 SECRETS: Final = "/etc/alertmanager/secrets"
 ESCALATION: Final = "escalation"
 PARTNERS: Final = "partner-delays"
+SWITCH: Final = "dead-mans-switch"
+WATCHED_EVERY: Final = "5m"
+"""How often the dead man's switch is told that alerts can reach people."""
 UNOWNED: Final = "#orders"
 """Where owners without a contact in the lifecycle are told."""
 
@@ -40,20 +44,26 @@ _BROKER: Final = ("QueueStalled", "StageStalled", "QueueOld", "OrderStuck", *_PR
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _HEAD: Final = f"""\
 # Secrets are files below {SECRETS}: slack (the URL of an incoming webhook), pagerduty-OWNER and
-# pagerduty-escalation (routing keys), partner-delays (a bearer token).  Routes:
+# pagerduty-escalation (routing keys), partner-delays and dead-mans-switch (bearer tokens).  Routes:
 #   critical  pages the owner at once.  If nobody has silenced it and it still fires 15 minutes later, it is escalated.
 #   warning   is a message to the owner, in working hours where the lifecycle has a calendar.
+#   Watchdog  always fires, and goes to the dead man's switch every {WATCHED_EVERY}: let that call whoever runs the
+#             telemetry when it has heard nothing for 15 minutes.
 #   notify="partner" goes to the webhook that tells partners of delays, and to nobody else.
 # Alerts of one status are one notification, and of an incident only the cause is told.
 """
 
 
-def alertmanager(lifecycle: Lifecycle, partner_webhook: str) -> str:
-    """Return the config.  partner_webhook: the URL that is told of partners' broken promises."""
+def alertmanager(lifecycle: Lifecycle, partner_webhook: str, watchdog_webhook: str) -> str:
+    """Return the config.
+
+    partner_webhook: the URL that is told of partners' broken promises.  watchdog_webhook: the URL of a dead man's
+    switch, which calls somebody when it is told nothing for longer than WATCHED_EVERY.
+    """
     config = {
         "route": _routes(lifecycle),
         "inhibit_rules": _inhibitions(lifecycle),
-        "receivers": _receivers(lifecycle, partner_webhook),
+        "receivers": _receivers(lifecycle, partner_webhook, watchdog_webhook),
     }
     if lifecycle.calendars:
         config["time_intervals"] = [_interval(calendar) for calendar in lifecycle.calendars.values()]
@@ -87,7 +97,18 @@ def _routes(lifecycle: Lifecycle) -> dict[str, Any]:
         "group_wait": "30s",
         "group_interval": "5m",
         "repeat_interval": "12h",
-        "routes": [partners, escalated, *(_of_owner(owner, lifecycle) for owner in _owners(lifecycle))],
+        "routes": [_switch(), partners, escalated, *(_of_owner(owner, lifecycle) for owner in _owners(lifecycle))],
+    }
+
+
+def _switch() -> dict[str, Any]:
+    return {
+        "receiver": SWITCH,
+        "matchers": [f"alertname={quoted(WATCHDOG)}"],
+        "group_by": ["env", "alertname"],
+        "group_wait": "0s",
+        "group_interval": WATCHED_EVERY,
+        "repeat_interval": WATCHED_EVERY,
     }
 
 
@@ -108,10 +129,14 @@ def _of_owner(owner: str, lifecycle: Lifecycle) -> dict[str, Any]:
 def _inhibitions(lifecycle: Lifecycle) -> list[dict[str, Any]]:
     rules = [_inhibition(cause, effects, ["env", "status", "owner"]) for cause, effects in CAUSES.items()]
     rules.append(_inhibition("PromiseBurnsFast", ("PromiseBurnsSlowly",), ["env", "sla"]))
+    store = ("LedgerLagging", "LedgerSourceUnread", "LedgerBacklog")
+    rules.append(_inhibition("LedgerStoreFailing", store, ["env"]))
     rules.append(_inhibition("DeadLetters", ("MessagesGone", "RetriesGrowing"), ["env", "queue"]))
     if lifecycle.queues:
         fed = one_of({queue.status: None for queue in lifecycle.queues.values()})
-        rules.append(_inhibition("BrokerUnreachable", ("PublishErrors", "ConsumeErrors"), ["env"]))
+        rules.append(_inhibition("BrokerUnreachable", ("PublishErrors", "ConsumeErrors", "ServerErrors"), ["env"]))
+        # The record of who settled a message may die with its consumer: then it is no lost message.
+        rules.append(_inhibition("QueueWithoutConsumers", ("MessagesGone",), ["env", "queue"]))
         rules.append(_inhibition("BrokerUnreachable", _BROKER, ["env"], f'status=~"{fed}"'))
     # What is absent has no labels that it could have in common with others.
     rules.append(_inhibition("CollectorDown", ("StageBlind", "TelemetryLost"), []))
@@ -126,15 +151,16 @@ def _inhibition(cause: str, effects: tuple[str, ...], equal: list[str], *more: s
     return found | ({"equal": equal} if equal else {})
 
 
-def _receivers(lifecycle: Lifecycle, partner_webhook: str) -> list[dict[str, Any]]:
+def _receivers(lifecycle: Lifecycle, partner_webhook: str, watchdog_webhook: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for owner, contact in _owners(lifecycle).items():
         found.append({"name": f"{owner}-page", "pagerduty_configs": [_pagerduty(owner)]})
         found.append({"name": f"{owner}-message", "slack_configs": [_slack(contact)]})
     found.append({"name": ESCALATION, "pagerduty_configs": [_pagerduty(ESCALATION)]})
-    token = {"authorization": {"credentials_file": f"{SECRETS}/{PARTNERS}"}}
-    webhook = {"url": partner_webhook, "send_resolved": False, "http_config": token}
-    found.append({"name": PARTNERS, "webhook_configs": [webhook]})
+    for name, url in ((PARTNERS, partner_webhook), (SWITCH, watchdog_webhook)):
+        token = {"authorization": {"credentials_file": f"{SECRETS}/{name}"}}
+        webhook = {"url": url, "send_resolved": False, "http_config": token}
+        found.append({"name": name, "webhook_configs": [webhook]})
     return found
 
 

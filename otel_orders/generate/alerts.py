@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_orders.generate import alerts_orders, alerts_queues, alerts_services, alerts_telemetry
+from otel_orders.generate import alerts_ledger, alerts_orders, alerts_queues, alerts_services, alerts_telemetry
 from otel_orders.generate.rule import HEAD, Alert, groups
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ def alerts(lifecycle: Lifecycle) -> Alerts:
             "otel-orders-disagreements": [*alerts_services.disagreements(lifecycle)],
         },
         "collector": {"otel-orders-collector": [*alerts_telemetry.collector()]},
-        "ledger": {"otel-orders-ledger": [*alerts_telemetry.ledger()]},
+        "ledger": {
+            "otel-orders-ledger": [*alerts_ledger.ledger()],
+            "otel-orders-store": [*alerts_ledger.store()],
+            "otel-orders-watchdog": [*alerts_telemetry.watchdog()],
+        },
     }
 
 

@@ -78,11 +78,11 @@ def broker() -> Iterator[Alert]:
             + " The broker is down or not reached, or the probe's user may not look."
         ),
         dashboard=links.QUEUES,
-        hold="3m",
+        hold="2m",
         keep="10m",
         why=(
-            "A probe waits for 10 s and there is one every 15 s, so 3 minutes are several failures in a row; the "
-            "restart of one node is shorter. While it fails, probes come up to 5 minutes apart: kept for 10."
+            "A probe waits for 10 s and there is one every 15 s, so 2 minutes are several failures in a row, and "
+            "sooner than what follows from it. While it fails, probes come up to 5 minutes apart: kept for 10."
         ),
         labels={"owner": TELEMETRY},
     )
@@ -108,7 +108,11 @@ def _missing(queue: Queue, lifecycle: Lifecycle) -> Alert:
     known = f"queue:{names.QUEUE_CONSUMERS}:max{{queue={quoted(queue.name)}}}"
     return Alert(
         name="QueueMissing",
-        expr=f"env:{names.PROBE_UP}:max == 1\nunless on (env) {known}",
+        expr=(
+            f"env:{names.PROBE_UP}:max == 1\n"
+            f"and on (env) time() - max by (env) ({names.PROBE_SUCCEEDED}) < 120\n"
+            f"unless on (env) {known}"
+        ),
         severity="critical",
         summary=f"There is no queue {said(queue.name)}",
         description=(
@@ -118,7 +122,10 @@ def _missing(queue: Queue, lifecycle: Lifecycle) -> Alert:
         dashboard=links.of_queue(queue.name),
         hold="2m",
         keep="5m",
-        why="Services declare their queues when they start; 2 minutes are enough for that, and for several probes.",
+        why=(
+            "Services declare their queues when they start; 2 minutes are enough for that, and for several probes. A "
+            "probe that hangs says nothing of queues, so its last word must be recent."
+        ),
         labels=_labels(queue, lifecycle),
     )
 
@@ -210,9 +217,12 @@ def _gone(lifecycle: Lifecycle) -> Alert:
             "of who took them: dead-lettered by the broker's delivery limit, expired, purged, or their record is lost."
         ),
         dashboard=links.OF_QUEUE,
-        hold="0s",
+        hold="3m",
         keep="30m",
-        why="The ledger has looked twice before it says so, and each one may be a lost order.",
+        why=(
+            "The ledger has looked twice before it says so, and each one may be a lost order; 3 minutes leave the "
+            "first word to QueueWithoutConsumers, as a consumer that dies takes the record of its last message along."
+        ),
         labels={"owner": min(by_owner) if len(by_owner) == 1 else TELEMETRY},
     )
 

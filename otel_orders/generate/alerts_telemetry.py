@@ -1,4 +1,4 @@
-"""Alerts on the Collector and the ledger: who watches the watchers.  Pure, and the same for every lifecycle.
+"""Alerts on the Collector, and the one that always fires.  Pure, and the same for every lifecycle.
 
 The Collector's metrics are those that version 0.159 shows with our configs.
 """
@@ -7,23 +7,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from otel_orders import names
 from otel_orders.generate import links
 from otel_orders.generate.grown import grown
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import Alert
-from otel_orders.generate.words import COUNT, LENGTH
+from otel_orders.generate.words import COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SIGNALS: Final = ("spans", "log_records")
 _OWNER: Final = {"owner": TELEMETRY}
-NEEDED: Final = (
-    *(names.IN_STATUS, names.STUCK, names.STUCK_AFTER, names.STAGE_STALLED, names.STAGE_BLIND),
-    *(names.REACHED, names.LEDGER_EVENTS, names.UNREADABLE),
-)
-"""Series that a ledger always shows and that alerts are made of."""
+WATCHDOG: Final = "Watchdog"
+
+
+def watchdog() -> Iterator[Alert]:
+    """Yield what always fires, so that whoever hears nothing any more knows that nothing can be heard."""
+    yield Alert(
+        name=WATCHDOG,
+        expr="vector(1)",
+        severity="info",
+        summary="Alerts can reach people",
+        description=(
+            "This always fires, and is no problem: a dead man's switch outside expects it every few minutes, and calls "
+            "somebody when Prometheus, its rules or Alertmanager no longer send it."
+        ),
+        dashboard=links.TELEMETRY,
+        hold="0s",
+        keep="0s",
+        why="It never ends, so there is nothing to wait for and nothing to hold.",
+        labels=_OWNER,
+    )
 
 
 def collector() -> Iterator[Alert]:
@@ -102,105 +116,5 @@ def _growing(
         hold=hold,
         keep="15m",
         why=f"{why} Kept for longer than the counter looks back.",
-        labels=_OWNER,
-    )
-
-
-def ledger() -> Iterator[Alert]:
-    """Yield what goes wrong in the ledger, on which all other alerts on orders stand."""
-    swept = "otel_orders_ledger_swept_timestamp_seconds"
-    yield Alert(
-        name="LedgerDown",
-        expr=f"absent({swept})",
-        severity="critical",
-        summary="No ledger is seen: nobody knows where orders are",
-        description=(
-            "Prometheus gets no metrics of any replica of the ledger. No alert on orders, stages, promises or queues "
-            "can fire. Services and the Collector keep their events meanwhile."
-        ),
-        dashboard=links.TELEMETRY,
-        hold="2m",
-        keep="5m",
-        why="A restart takes seconds; 2 minutes bridge two scrapes and a deployment.",
-        labels=_OWNER,
-    )
-    yield Alert(
-        name="LedgerMetricsAbsent",
-        expr="(\n  "
-        + "\n  or ".join(f'label_replace(absent({one}), "metric", "{one}", "", "")' for one in NEEDED)
-        + f"\n)\nand on () (count({swept}) > 0)",
-        severity="warning",
-        summary="The ledger does not show {{ $labels.metric }}",
-        description=(
-            "A ledger is there, and {{ $labels.metric }} is not among its metrics: alerts made of it cannot fire. Its "
-            "version is another one than that of these rules, or Prometheus drops the metric."
-        ),
-        dashboard=links.TELEMETRY,
-        hold="10m",
-        keep="5m",
-        why="It is a matter of versions and of configuration, and outlasts any deployment.",
-        labels=_OWNER,
-    )
-    yield Alert(
-        name="LedgerLagging",
-        expr=f"time() - env:{swept}:max > 60",
-        severity="critical",
-        summary="The ledger has not looked at its timers for {{ $value | humanizeDuration }}",
-        description=(
-            f"No replica has looked for stuck orders and broken promises for {{{{ $value | {LENGTH} }}}} (5 s are "
-            "usual): the store is too slow, locked or full, and what is shown is old."
-        ),
-        dashboard=links.TELEMETRY,
-        hold="1m",
-        keep="5m",
-        why="A minute is twelve times the usual pause, and another one bridges a scrape.",
-        labels=_OWNER,
-    )
-    yield Alert(
-        name="LedgerBacklog",
-        expr="max by (env) (min_over_time(otel_orders_ledger_waiting_events[5m])) > 1000",
-        severity="warning",
-        summary="{{ $value | humanize }} events wait for the ledger's disk",
-        description=(
-            f"For 5 minutes at least {{{{ $value | {COUNT} }}}} events have waited to be stored: more come than the "
-            "disk takes. Nothing is lost; senders are told to come back later."
-        ),
-        dashboard=links.TELEMETRY,
-        hold="5m",
-        keep="10m",
-        why="A wave after an outage is worked off; a backlog that never empties for 10 minutes grows.",
-        labels=_OWNER,
-    )
-    yield Alert(
-        name="LedgerRefusing",
-        expr=(
-            "max by (env, result) (\n"
-            f'  increase({names.LEDGER_EVENTS}{{result=~"rejected|late|unknown_status"}}[15m])\n) > 2.5'
-        ),
-        severity="warning",
-        summary="The ledger does not accept events: {{ $labels.result }}",
-        description=(
-            '{{ $value | printf "%.0f" }} event(s) of the last 15 minutes were {{ $labels.result }}: their orders look '
-            "as if they stood still. The ledger's log says the reasons once a minute."
-        ),
-        dashboard=links.TELEMETRY,
-        hold="5m",
-        keep="15m",
-        why="A single one may be a test by hand; kept for as long as the counter looks back.",
-        labels=_OWNER,
-    )
-    yield Alert(
-        name="LedgerDamaged",
-        expr=f"max by (env) (increase({names.UNREADABLE}[6h])) > 0.5",
-        severity="critical",
-        summary="Rows of the ledger's store have rotted",
-        description=(
-            '{{ $value | printf "%.0f" }} order(s) can no longer be read from the store in the last 6 hours: they can '
-            "neither be found stuck nor be looked up."
-        ),
-        dashboard=links.TELEMETRY,
-        hold="0s",
-        keep="1h",
-        why="A row does not rot by accident once: the disk or what was done to the file is at fault.",
         labels=_OWNER,
     )

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.alerts.replay import Replay, replayed
 from tests.alerts.tools import Tool
 from tests.cli.conftest import run
 from tests.collector.conftest import binary
 from tests.conftest import unavailable
 
-__all__ = ["alertmanager_program", "amtool", "binary", "prometheus_program", "promtool", "run"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["alertmanager_program", "amtool", "binary", "prometheus_program", "promtool", "replay", "run"]
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +39,13 @@ def alertmanager_program() -> str:
 def prometheus_program() -> str:
     """The command that starts a Prometheus."""
     return _found("prometheus", package="prometheus")
+
+
+@pytest.fixture(scope="session")
+def replay(prometheus_program: str, promtool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
+    """A Prometheus that holds every recorded incident, and what our rules record of it."""
+    with replayed(prometheus_program, promtool, tmp_path_factory.mktemp("replay")) as found:
+        yield found
 
 
 def _tool(name: str, package: str) -> Tool:

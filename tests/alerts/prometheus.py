@@ -25,11 +25,16 @@ class Prometheus:
     """A started Prometheus."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
+
+    def answer(self, path: str, **parameters: str) -> dict[str, Any]:
+        """Return the whole answer of the API."""
+        answer = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, trust_env=False, timeout=20)
+        assert answer.is_success, (parameters, answer.text)
+        return dict(answer.json())
 
     def ask(self, path: str, **parameters: str) -> Any:
-        answer = httpx.get(f"{self._url}/api/v1/{path}", params=parameters, trust_env=False, timeout=20)
-        return answer.raise_for_status().json()["data"]
+        return self.answer(path, **parameters)["data"]
 
     def query(self, expr: str) -> list[dict[str, Any]]:
         return list(self.ask("query", query=expr)["result"])

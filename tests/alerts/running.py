@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STARTING = 60.0
 TOLD_WITHIN = 30.0
 """Seconds in which a notification must come, on a busy machine."""
-_FASTER = {"30s": "1s", "15m": "4s"}
+_FASTER = {"30s": "1s", "15m": "4s", "0s": "0s"}
 """What is waited for before a first notification, shortened."""
 
 

@@ -45,13 +45,14 @@ def receivers(amtool: Tool, labels: Labels, config: Path = CONFIG) -> list[str]:
 
 def test_the_committed_config_is_accepted_and_up_to_date(amtool: Tool) -> None:
     assert "SUCCESS" in amtool("check-config", CONFIG)
-    assert CONFIG.read_text() == alertmanager(REFERENCE, "http://localhost:8080/partner-delays")
+    at = "http://localhost:8080"
+    assert CONFIG.read_text() == alertmanager(REFERENCE, f"{at}/partner-delays", f"{at}/dead-mans-switch")
 
 
 @pytest.mark.parametrize("text", [SMALLEST, ODD], ids=["the smallest lifecycle", "names that need quoting"])
 def test_the_config_of_any_lifecycle_is_accepted(text: str, amtool: Tool, tmp_path: Path) -> None:
     config = tmp_path / "alertmanager.yaml"
-    config.write_text(alertmanager(parse_lifecycle(text), "http://localhost/"))
+    config.write_text(alertmanager(parse_lifecycle(text), "http://localhost/", "http://localhost/"))
     amtool("check-config", config)
 
 
@@ -59,6 +60,8 @@ def test_the_config_of_any_lifecycle_is_accepted(text: str, amtool: Tool, tmp_pa
 def test_every_alert_reaches_its_owner_and_a_page_is_escalated(labels: Labels, amtool: Tool) -> None:
     if labels.get("notify") == "partner":
         wanted = ["partner-delays"]
+    elif labels["alertname"] == "Watchdog":
+        wanted = ["dead-mans-switch"]
     elif labels["severity"] == "critical":
         wanted = ["escalation", f"{labels['owner']}-page"]
     else:
@@ -176,3 +179,9 @@ def test_a_partner_is_told_by_the_webhook_and_nobody_else(running: Alertmanager)
     (told,) = running.notified("partner-delays", env="p", partner="acme", sla="price")
     assert told["commonLabels"]["partner"] == "acme"
     assert not running.seen("mes-message", env="p")
+
+
+def test_the_dead_mans_switch_hears_that_alerts_work_and_nobody_else_does(running: Alertmanager) -> None:
+    running.post({"alertname": "Watchdog", "owner": "telemetry", "severity": "info", "env": "w"})
+    assert running.notified("dead-mans-switch", env="w", alertname="Watchdog")
+    assert not running.seen("telemetry-message", env="w")

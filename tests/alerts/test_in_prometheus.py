@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from otel_orders.generate.alerts_telemetry import NEEDED
+from otel_orders.generate.alerts_ledger import NEEDED
 from tests.alerts.prometheus import Prometheus, prometheus
 from tests.alerts.running import Alertmanager, alerting
 from tests.alerts.tools import ALERTS, REFERENCE

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.alerts.running import Alertmanager
     from tests.alerts.tools import Tool
 
-FIRING = "count by (alertname, status, queue, owner) (ALERTS{alertstate='firing'})"
+FIRING = "count by (alertname, status, queue, owner) (ALERTS{alertstate='firing',alertname!='Watchdog'})"
 
 
 def shown(incident: Incident) -> Series:

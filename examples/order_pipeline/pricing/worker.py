@@ -6,6 +6,7 @@ the order is bound by the message, and travels on with the request for the model
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from pika.spec import Basic, BasicProperties
 
 QUEUE = "pricing.requests"
-HEARTBEAT = 600
-"""Seconds.  While a large model is measured nobody answers the broker, which must not take us for dead."""
+HEARTBEAT = int(os.environ.get("AMQP_HEARTBEAT_SECONDS", "600"))
+"""Seconds, 0 for none.  While a large model is measured nobody answers the broker, which must not take us for dead."""
 LOOK_EVERY = 0.5
 """Seconds between two looks whether to stop."""
 PERSISTENT = pika.BasicProperties(content_type="application/json", delivery_mode=2)

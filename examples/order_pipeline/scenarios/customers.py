@@ -7,9 +7,12 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import httpx
 
 MATERIALS = ("silver-925", "gold-585", "gold-750", "platinum-950")
+REFERENCES = tuple(f"PO-{number}" for number in range(1, 101))
 _materials = cycle(MATERIALS)
 
 
@@ -22,11 +25,11 @@ def order_from_shop(shop: httpx.Client, model: bytes) -> str:
     return order_id
 
 
-def order_batch(b2b: httpx.Client, key: str, models: list[bytes]) -> list[str]:
-    """Order one piece for each model as a partner does; return the order ids."""
+def order_batch(b2b: httpx.Client, key: str, models: list[bytes], references: Iterable[str] = REFERENCES) -> list[str]:
+    """Order one piece for each model as a partner does, under its own *references*; return the order ids."""
     orders = [
-        {"reference": f"PO-{number}", "material": next(_materials), "model": base64.b64encode(model).decode()}
-        for number, model in enumerate(models, start=1)
+        {"reference": reference, "material": next(_materials), "model": base64.b64encode(model).decode()}
+        for reference, model in zip(references, models, strict=False)
     ]
     answer = b2b.post("/batches", json={"orders": orders}, headers={"X-API-Key": key}).raise_for_status()
     return [outcome["order_id"] for outcome in answer.json()]

@@ -29,16 +29,24 @@ class Pipeline:
     """
 
     def __init__(
-        self, services: Services, folder: Path, amqp_url: str, webhook: str | None = None, **environment: str
+        self,
+        services: Services,
+        folder: Path,
+        amqp_url: str,
+        webhook: str | None = None,
+        quotas: dict[str, int] = QUOTAS,
+        **environment: str,
     ) -> None:
         self._services = services
+        self._quotas = quotas
         self._folder = folder
         self.amqp_url = amqp_url
         self._environment = {"AMQP_URL": amqp_url, **environment}
         self.journal = folder / "legacy-mes.jsonl"
-        self.keys = {partner_id: secrets.token_urlsafe(24) for partner_id in QUOTAS}
+        self.keys = {partner_id: secrets.token_urlsafe(24) for partner_id in quotas}
         self.pseudonym_key = secrets.token_urlsafe(24)
         self._webhook = webhook
+        self._apis: dict[str, tuple[str, tuple[str | Path, ...], dict[str, str]]] = {}
         self.addresses = self._start()
 
     def start_pricing_workers(self, count: int) -> list[Service]:
@@ -48,6 +56,11 @@ class Pipeline:
         settings = {"SHOP_URL": self.addresses["shop-api"], "OTEL_EXPORTER_PROMETHEUS_PORT": "0"}
         names = [f"pricing-worker-{number}" for number in range(1, count + 1)]
         return [self._start_one(name, module, *arguments, **settings) for name in names]
+
+    def restart(self, name: str, **environment: str) -> None:
+        """Start the API of that name again, after it ended, with more *environment*."""
+        module, arguments, settings = self._apis[name]
+        self.addresses[name] = self._start_api(name, module, *arguments, **settings | environment).address()
 
     def client(self, name: str) -> httpx.Client:
         """Return a client for the service of that name."""
@@ -76,6 +89,7 @@ class Pipeline:
         return {service.name: service.address() for service in (shop, b2b, crm, mes, terminal)}
 
     def _start_api(self, name: str, module: str, *arguments: str | Path, **environment: str) -> Service:
+        self._apis.setdefault(name, (module, arguments, environment))
         files = arguments or ("--database", self._folder / f"{name}.db")
         return self._start_one(name, module, *files, **environment)
 
@@ -91,6 +105,6 @@ class Pipeline:
                 "key": self.keys[partner_id],
                 "webhook": self._webhook,
             }
-            for partner_id, quota in QUOTAS.items()
+            for partner_id, quota in self._quotas.items()
         ]
         return json.dumps(contracts)

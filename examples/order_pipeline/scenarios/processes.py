@@ -79,6 +79,11 @@ class Service:
     def ask_to_stop(self) -> None:
         self._process.terminate()
 
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
     def wait(self, seconds: float) -> None:
         """Wait for the end; after *seconds*, kill."""
         try:
@@ -89,10 +94,14 @@ class Service:
 
 
 class Services:
-    """All processes of one run; a context manager that stops them, the last one first."""
+    """All processes of one run; a context manager that stops them, the last one first.
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    through: a module that runs each of them, such as one that hurries it.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str], through: tuple[str, ...] = ()) -> None:
         self._folder = folder
+        self._through = through
         self._environment = {**os.environ, **environment}
         self._running: list[Service] = []
 
@@ -108,13 +117,20 @@ class Services:
         for service in reversed(self._running):
             service.wait(deadline - time.monotonic())
 
+    def named(self, name: str) -> Service:
+        """Return the newest process of that name.  Raises LookupError."""
+        for service in reversed(self._running):
+            if service.name == name:
+                return service
+        raise LookupError(f"no service {name} was started")
+
     def ended(self) -> list[Service]:
         """Return those that ended by themselves."""
         return [service for service in self._running if service.has_ended()]
 
     def start(self, name: str, module: str, *arguments: str | Path, **environment: str) -> Service:
         """Start ``python -m module`` with *arguments* and more *environment*; does not wait for it."""
-        command = [sys.executable, "-m", module, *map(str, arguments)]
+        command = [sys.executable, "-m", *self._through, module, *map(str, arguments)]
         service = Service(name, self._folder, command, {**self._environment, **environment})
         self._running.append(service)
         return service

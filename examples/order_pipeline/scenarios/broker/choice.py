@@ -22,10 +22,11 @@ No RabbitMQ, and no way to start one.  Any one of these will do:
 
 
 @contextmanager
-def broker(*, private: bool = False) -> Iterator[Broker]:
+def broker(*, private: bool = False, statistics_every: float = 5.0) -> Iterator[Broker]:
     """Give a RabbitMQ that answers; one that was started for this ends with the block, even when we are killed.
 
     private: start one in any case, for whoever stops it in between or counts what is in it.
+    statistics_every: seconds between two counts of what is in its queues, where it is an installed one that we start.
 
     Raises BrokerUnavailable.
     """
@@ -33,14 +34,14 @@ def broker(*, private: bool = False) -> Iterator[Broker]:
     if found:
         yield found
         return
-    with _started() as own:
+    with _started(statistics_every) as own:
         yield own
 
 
-def _started() -> AbstractContextManager[Broker]:
+def _started(statistics_every: float) -> AbstractContextManager[Broker]:
     server = node.server_script() or apt.installed()
     if server:
-        return node.started(server)
+        return node.started(server, statistics_every=statistics_every)
     if docker.engine_answers():
         return docker.started()
     raise BrokerUnavailable(CHOICES)

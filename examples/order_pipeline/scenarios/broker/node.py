@@ -54,14 +54,20 @@ def server_script() -> Path | None:
     return Path(found) if found else None
 
 
+STATISTICS = "[{{rabbit, [{{collect_statistics_interval, {every}}}, {{quorum_tick_interval, {every}}}]}}]."
+"""In milliseconds: what the management API says is as old as that."""
+
+
 @contextmanager
-def started(server: Path) -> Iterator[Broker]:
+def started(server: Path, *, statistics_every: float = 5.0) -> Iterator[Broker]:
     """Run a private node inside the block; *server* is what server_script() returned.
 
+    statistics_every: seconds between two counts of what is in its queues; 5 is RabbitMQ's own.
     Raises BrokerUnavailable, with the last lines of its log, where the node does not come up.
     """
     for attempts_left in reversed(range(BOOT_ATTEMPTS)):
         directory = Path(tempfile.mkdtemp(prefix="otel-orders-rabbitmq-"))
+        (directory / "advanced.config").write_text(STATISTICS.format(every=round(statistics_every * 1000)))
         node = _Node(server, directory, _Ports(*free_ports(5)), password=secrets.token_hex(8))
         with node.run() as (leash, log):
             failure = node.wait(leash, log)
