@@ -6,12 +6,12 @@ import json
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import pytest
 from jsonata import Jsonata
 
 from tests.dashboards.boards import BOARDS, panels
+from tests.dashboards.told import INFINITY, told
 from tests.integration.processes import running
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 ORDER = "A 1/2"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 WAY = ("INITIATED", "FILE_UPLOADED", "SUBMITTED")
-INFINITY = "yesoreyeram-infinity-datasource"
 TOLD = {
     panel["title"]: target
     for board in BOARDS.values()
@@ -59,14 +58,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def rows(title: str, ledger: httpx.Client) -> list[dict[str, Any]]:
-    """What the plugin makes of the ledger's answer: the columns of each row."""
-    target = TOLD[title]
-    path = target["url"].replace("${order_id:percentencode}", quote(ORDER, safe=""))
-    answer = ledger.get(path.replace("${status:percentencode}", "SUBMITTED")).raise_for_status().json()
-    found = Jsonata(target["root_selector"]).evaluate(answer)
-    listed = [] if found is None else found if isinstance(found, list) else [found]
-    headings = {column["selector"]: column["text"] for column in target["columns"]}
-    return [{headings[name]: value for name, value in row.items()} for row in listed]
+    return told(TOLD[title], ledger, {"order_id": ORDER, "status": "SUBMITTED"})
 
 
 @pytest.mark.parametrize("title", TOLD)

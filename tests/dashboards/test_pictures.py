@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.dashboards.boards import BOARDS, DASHBOARDS, Panel, panels
-from tests.dashboards.picture.plotter import drawn
+from tests.dashboards.picture.plotter import Shown, drawn
 from tests.dashboards.picture.readme import ORDER, readme
 from tests.dashboards.picture.series import Series, answers, choices, filled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CHOSEN = {"status": "SUBMITTED"}
 NOT_GRAFANA = "Drawn by our own plotter: this is not Grafana."
@@ -22,8 +26,13 @@ def words(svg: str) -> str:
     return " ".join(filter(None, (element.text for element in root.iter("{http://www.w3.org/2000/svg}text"))))
 
 
-def nothing(_panel: Panel) -> list[Series]:
+def nothing(_panel: Panel) -> list[Any]:
     return []
+
+
+def shown(name: str, series: Callable[[Panel], list[Series]] = nothing) -> str:
+    """A picture, of which only the series of Prometheus matter."""
+    return drawn(BOARDS[name], Shown("A test.", (0, 60), choices(BOARDS[name], CHOSEN), series, nothing))
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -42,26 +51,27 @@ def test_the_readme_shows_each_dashboard_with_its_questions_of_today() -> None:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_a_layout_can_be_drawn_without_any_data(name: str) -> None:
-    board = BOARDS[name]
-    assert board["title"] in words(drawn(board, nothing, choices(board, CHOSEN), "Nothing."))
+    assert BOARDS[name]["title"] in words(shown(name))
 
 
-def test_a_value_is_drawn_with_its_name_and_unit() -> None:
+def ask(query: str) -> list[dict[str, object]]:
+    """A Prometheus that knows one service, and that the ledger stopped before the end."""
+    if "swept" in query:
+        return [{"metric": {}, "values": [[0, "30"]]}]
+    named = {"service_name": "mes-api"} if "service_name" in query else {}
+    return [{"metric": named, "values": [[0, "30"], [60, "90"]]}]
+
+
+def test_a_value_is_drawn_with_its_name_and_unit_and_what_had_ended_before_is_not() -> None:
     (panel,) = (panel for panel in panels(BOARDS["overview"]) if panel["title"] == "How old is what I see here?")
-
-    def ask(query: str) -> list[dict[str, object]]:
-        named = {"service_name": "mes-api"} if "service_name" in query else {}
-        return [{"metric": named, "values": [[0, "30"], [60, "90"]]}]
-
-    def only(one: Panel) -> list[Series]:
-        return answers(one, ask, {}) if one is panel else []
-
-    seen = words(drawn(BOARDS["overview"], only, choices(BOARDS["overview"], CHOSEN), "A test."))
-    assert "the ledger's timers 1.5 min" in seen
+    seen = words(shown("overview", lambda one: answers(one, ask, {}, end=60) if one is panel else []))
     assert "mes-api 1.5 min" in seen
+    assert "its look at the queues 1.5 min" in seen
+    assert "the ledger's timers" not in seen
 
 
 def test_what_is_no_number_is_left_out() -> None:
     panel = {"targets": [{"expr": "x", "datasource": {"type": "prometheus"}}]}
-    (found,) = answers(panel, lambda _: [{"metric": {"a": "b"}, "values": [[0, "NaN"], [60, "+Inf"], [120, "3"]]}], {})
+    values = [[0, "NaN"], [60, "+Inf"], [120, "3"]]
+    (found,) = answers(panel, lambda _: [{"metric": {"a": "b"}, "values": values}], {}, end=120)
     assert (found.name, found.points) == ("b", [(120.0, 3.0)])

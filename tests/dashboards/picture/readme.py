@@ -18,8 +18,8 @@ answer looks bad, and its links lead to its alerts and their runbooks.
 **The pictures are not Grafana's.** No Grafana server can be run in our tests. They are drawn by a plotter of our own
 (`python -m tests.dashboards.picture`): the grid and the titles are those of the files, the data are what a real
 Prometheus answers to the panels' own queries. It holds incidents that were recorded from the real pipeline
-(`tests/alerts/recorded`), on a clock that ran faster, and each picture ends when the incident was mended. What is no
-metric, such as one order's story, its traces and its log lines, is not in them; neither is what takes weeks.
+(`tests/alerts/recorded`), on a clock that ran faster, and each picture ends when the incident was mended. One order is
+what a real ledger answers to that dashboard's queries. Traces and log lines are not drawn; neither is what takes weeks.
 """
 
 
