@@ -139,7 +139,7 @@ def _inhibitions(lifecycle: Lifecycle) -> list[dict[str, Any]]:
         rules.append(_inhibition("QueueWithoutConsumers", ("MessagesGone",), ["env", "queue"]))
         rules.append(_inhibition("BrokerUnreachable", _BROKER, ["env"], f'status=~"{fed}"'))
     # What is absent has no labels that it could have in common with others.
-    rules.append(_inhibition("CollectorDown", ("StageBlind", "TelemetryLost"), []))
+    rules.append(_inhibition("CollectorDown", ("StageBlind", "TelemetryLost", "MessagesGone"), []))
     return rules
 
 

@@ -153,7 +153,7 @@ def _burning(sla: Sla, name: str, asked_for: burn.Burn) -> Alert:
         ),
         dashboard=links.OF_SLA,
         hold="2m",
-        keep="15m" if fast else "1h",
+        keep="5m" if fast else "1h",
         why=(
             "The two windows are the wait: the long one says that it matters, the short one that it goes on. 2 minutes "
             "bridge a scrape; it is kept so that a lull between two late orders is no end."

@@ -63,7 +63,9 @@ def notices(told: Timeline, fault: float) -> list[Notice]:
     for labels in each:
         minutes = [minute for minute, firing in told.items() if labels in firing]
         pairs = dict(labels)
-        where = " ".join(pairs[name] for name in ("service_name", "queue", "status", "sla", "sink") if name in pairs)
+        where = " ".join(
+            pairs[name] for name in ("service_name", "queue", "status", "sla", "partner", "sink") if name in pairs
+        )
         after = min(minutes) - fault
         found.append(Notice(pairs["alertname"], pairs["severity"], where, round(after, 1), len(minutes)))
     return sorted(found, key=lambda one: (one.after, one.alertname, one.where))
