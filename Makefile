@@ -41,7 +41,7 @@ collector: | $(UV)  ## build the Collector into a cache outside the tree, and sa
 
 lock: | $(UV)  ## write requirements.lock anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \
-		--extra ledger --extra postgres --extra parquet --group dev \
+		--extra ledger --extra postgres --extra generate --extra parquet --group dev \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
 
 $(READY): requirements.lock pyproject.toml | $(UV)

@@ -67,6 +67,7 @@ def _run() -> None:
     generators.command("alerts")(generate.alerts)
     generators.command("alertmanager")(generate.alertmanager)
     generators.command("collector")(generate.collector)
+    generators.command("dashboards")(generate.dashboards)
     generators.command("rules")(generate.rules)
     generators.command("runbooks")(generate.runbooks)
     app.add_typer(generators, name="generate")

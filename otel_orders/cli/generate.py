@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from otel_orders.cli.ledger_store import LifecycleFile  # noqa: TC001
-from otel_orders.errors import ConfigurationError
+from otel_orders.errors import ConfigurationError, MissingExtraError
 from otel_orders.generate import alerts as of_alerts
 from otel_orders.generate import collector as of_collector
 from otel_orders.generate import rules as of_rules
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder to write into, such as alerts.")]
 Check = Annotated[bool, typer.Option("--check", help="Write nothing; fail, and show how, if it is not what is there.")]
 Grafana = Annotated[str, typer.Option(metavar="URL", help="Where Grafana is, for links in alerts.")]
-Runbooks = Annotated[str, typer.Option(metavar="URL", help="Where the runbooks are shown, for links in alerts.")]
+Runbooks = Annotated[str, typer.Option(metavar="URL", help="Where the runbooks are shown, for links to them.")]
 Webhook = Annotated[str, typer.Option(metavar="URL", help="What is told of partners' broken promises.")]
 Switch = Annotated[str, typer.Option(metavar="URL", help="The dead man's switch that is told that alerts work.")]
 GRAFANA = "http://localhost:3000"
@@ -75,8 +76,18 @@ def runbooks(out: Out, lifecycle: LifecycleFile = "lifecycle.yaml", check: Check
     _put(out, _runbooks(load_lifecycle(lifecycle), out), check=check)
 
 
+def dashboards(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder that Grafana reads, such as dashboards.")],
+    lifecycle: LifecycleFile = "lifecycle.yaml",
+    check: Check = False,
+    runbooks_at: Runbooks = RUNBOOKS,
+) -> None:
+    """Write Grafana's dashboards, and what provisions them and their data sources.  Needs the extra 'generate'."""
+    _put(out, _dashboards(load_lifecycle(lifecycle), runbooks_at), check=check)
+
+
 def everything(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder that has, or gets, alerts and collector.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of alerts, dashboards and collector.")],
     lifecycle: LifecycleFile = "lifecycle.yaml",
     *,
     check: Check = False,
@@ -85,7 +96,7 @@ def everything(
     partner_webhook: Webhook = WEBHOOK,
     watchdog_webhook: Switch = SWITCH,
 ) -> None:
-    """Write all of it: into DIR/alerts and DIR/collector."""
+    """Write all of it: into DIR/alerts, DIR/dashboards and DIR/collector.  Needs the extra 'generate'."""
     read = load_lifecycle(lifecycle)
     below_alerts = (
         _rules(read)
@@ -93,8 +104,12 @@ def everything(
         | {ALERTMANAGER: of_alertmanager(read, partner_webhook, watchdog_webhook)}
         | _runbooks(read, out / "alerts")
     )
-    files = {f"alerts/{name}": text for name, text in below_alerts.items()}
-    _put(out, files | {f"collector/{name}": text for name, text in _collector(read).items()}, check=check)
+    folders = {"alerts": below_alerts, "dashboards": _dashboards(read, runbooks_at), "collector": _collector(read)}
+    _put(
+        out,
+        {f"{folder}/{name}": text for folder, files in folders.items() for name, text in files.items()},
+        check=check,
+    )
 
 
 def _collector(lifecycle: Lifecycle) -> dict[str, str]:
@@ -103,6 +118,14 @@ def _collector(lifecycle: Lifecycle) -> dict[str, str]:
 
 def _rules(lifecycle: Lifecycle) -> dict[str, str]:
     return {of_rules.FILE: of_rules.recording(lifecycle)}
+
+
+def _dashboards(lifecycle: Lifecycle, runbooks: str) -> dict[str, str]:
+    if find_spec("grafana_foundation_sdk") is None:
+        raise MissingExtraError("making dashboards", "generate")
+    from otel_orders.generate.dashboards import files as of_dashboards  # noqa: PLC0415
+
+    return of_dashboards.files(lifecycle, runbooks)
 
 
 def _runbooks(lifecycle: Lifecycle, out: Path) -> dict[str, str]:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 FEWEST: Final = 3
 """Breaches in the long window, at least: one order is a matter of OrderStuck, not of a rate."""
 
+SHARED: Final = "6h"
+"""A window in which every promise is looked at, short or long."""
+
 _HOUR: Final = 3_600.0
 _FAST, _SLOW = (14.4, 0.8), (6.0, 0.5)
 """The usual multiplier, and the part of the way from the budget to all that is asked for at most."""
@@ -32,12 +35,12 @@ class Burn(NamedTuple):
 
 def fast(sla: Sla) -> Burn:
     """Return what calls somebody at once."""
-    return Burn(*(("1h", "5m") if _is_short(sla.within) else ("6h", "30m")), *_asked(sla, *_FAST))
+    return Burn(*(("1h", "5m") if _is_short(sla.within) else (SHARED, "30m")), *_asked(sla, *_FAST))
 
 
 def slow(sla: Sla) -> Burn:
     """Return what can wait until the morning."""
-    return Burn(*(("6h", "30m") if _is_short(sla.within) else ("3d", "6h")), *_asked(sla, *_SLOW))
+    return Burn(*((SHARED, "30m") if _is_short(sla.within) else ("3d", SHARED)), *_asked(sla, *_SLOW))
 
 
 def windows(sla: Sla) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ QUEUES: Final = "otel-orders-queues"
 SERVICES: Final = "otel-orders-services"
 PARTNERS: Final = "otel-orders-partners"
 CAPACITY: Final = "otel-orders-capacity"
+ORDER: Final = "otel-orders-order"
 TELEMETRY: Final = "otel-orders-telemetry"
 
 OF_STATUS: Final = f"{OVERVIEW}?var-status={{{{ $labels.status }}}}"

@@ -21,6 +21,8 @@ FILE: Final = "rules/recording.yaml"
 
 USUAL_WEEKS: Final = (1, 2, 3, 4)
 """The same hour of these past weeks says what is usual; the median of them, so that one holiday changes nothing."""
+FEWEST_DAYS: Final = 14
+"""Days that must be known before the next 30 are foretold: two weeks show what a weekend is."""
 _STATUS_GAUGES: Final = (
     names.IN_STATUS,
     names.STUCK,
@@ -52,16 +54,19 @@ def statuses(lifecycle: Lifecycle) -> Iterator[Record]:
         for metric in _STATUS_GAUGES:
             inner = f'{metric}{{status=~"{one_of(listed)}"}}'
             yield Record(f"status:{metric}:max", deduplicated(inner, "status"), {"owner": owner})
+    state = f"status:{names.STAGE_STALLED}:max + 2 * status:{names.STAGE_BLIND}:max"
+    yield Record("status:order_stage_state:max", state)
 
 
 def flow(lifecycle: Lifecycle) -> Iterator[Record]:
     """Yield how many orders come, and how many used to come at this hour; how long they stay, as buckets."""
     initial = [status for status in lifecycle.statuses.values() if status.initial]
-    for window, function in (("5m", "rate"), ("1h", "increase")):
+    for window, function in (("5m", "rate"), ("1h", "increase"), ("1d", "increase")):
         inner = f'{function}({names.REACHED}{{status=~"{one_of(status.name for status in initial)}"}}[{window}])'
         expr = f"sum by (env) ({deduplicated(inner, 'status')})"
         yield Record(f"env:orders_created:{function}{window}", expr, {"owner": initial[0].owner})
     yield Record("env:orders_created:increase1h_usual", _usual("env:orders_created:increase1h"))
+    yield from forecast()
     inner = f"increase({names.REACHED}[1h])"
     yield Record("status:orders_reached:increase1h", deduplicated(inner, "status"))
     for metric, label in ((names.TIME_IN_STATUS, "status"), (names.MILESTONE, "milestone")):
@@ -75,6 +80,29 @@ def flow(lifecycle: Lifecycle) -> Iterator[Record]:
 def _usual(record: str) -> str:
     weeks = [f'  label_replace({record} offset {week}w, "week", "{week}", "", "")' for week in USUAL_WEEKS]
     return "quantile by (env, owner) (0.5,\n" + "\n  or\n".join(weeks) + "\n)"
+
+
+def forecast() -> Iterator[Record]:
+    """Yield how many orders come in 30 days, and how many will, with the error of that.
+
+    A straight line through the orders of each day of up to 8 weeks, so that weekdays and weekends are in it alike.  Its
+    value in the middle of the next 30 days, times 30, is their sum; the error is two standard errors of that sum: those
+    of 30 days around the line, and that of the line itself, which grows with the distance from what is known.
+    """
+    daily = "env:orders_created:increase1d"
+    yield Record("env:orders_created:increase30d", f"30 * avg_over_time({daily}[30d:1d])")
+    yield Record("env:orders_created_daily:count8w", f"count_over_time({daily}[8w:1d])")
+    yield Record("env:orders_created_daily:slope8w", f"86400 * deriv({daily}[8w:1d])")
+    yield Record("env:orders_created_daily:stdvar8w", f"stdvar_over_time({daily}[8w:1d])")
+    days, slope = "env:orders_created_daily:count8w", "env:orders_created_daily:slope8w"
+    enough = f"{days} >= {FEWEST_DAYS}"
+    next_30 = f"clamp_min(30 * predict_linear({daily}[8w:1d], 15.5 * 86400), 0)"
+    yield Record("env:orders_created_next30d:forecast", f"{next_30}\nand {enough}")
+    spread = f"clamp_min(env:orders_created_daily:stdvar8w - {slope} ^ 2 * ({days} ^ 2 - 1) / 12, 0)"
+    of_days = f"{spread} * {days} / ({days} - 2)"
+    distance = f"(({days} - 1) / 2 + 15.5)"
+    terms = f"30 + 900 / {days} + 900 * {distance} ^ 2 * 12 / ({days} * ({days} ^ 2 - 1))"
+    yield Record("env:orders_created_next30d:error", f"2 * sqrt({of_days}\n* ({terms}))\nand {enough}")
 
 
 def promises(lifecycle: Lifecycle) -> Iterator[Record]:
@@ -158,6 +186,8 @@ def services(lifecycle: Lifecycle) -> Iterator[Record]:
         yield Record("service_name:order_transition_failures:rate15m", added(failures, "service_name"), labels)
         others = deduplicated(f"{names.OTHER_LIFECYCLE}{own}", "service_name")
         yield Record(f"service_name:{names.OTHER_LIFECYCLE}:max", others, labels)
+        heard = deduplicated(f"{names.SERVICE_LAST_EVENT}{own}", "service_name")
+        yield Record(f"service_name:{names.SERVICE_LAST_EVENT}:max", heard, labels)
 
 
 def of_jobs(listed: list[str]) -> str:
@@ -171,7 +201,10 @@ def _of_job(inner: str, *labels: str) -> str:
 
 def telemetry() -> Iterator[Record]:
     """Yield how the ledger, its probe and the Collector do."""
-    for metric in (names.PROBE_UP, "otel_orders_ledger_swept_timestamp_seconds"):
+    for metric in (names.PROBE_UP, names.PROBE_SUCCEEDED, "otel_orders_ledger_swept_timestamp_seconds"):
         yield Record(f"env:{metric}:max", deduplicated(metric))
+    events = deduplicated(f"rate({names.LEDGER_EVENTS}[5m])", "result")
+    yield Record("env:otel_orders_ledger_events:rate5m", f"sum by (env) ({events})")
+    yield Record("env:otel_orders_ledger_store_bytes:max", deduplicated("otel_orders_ledger_store_bytes"))
     used = deduplicated("otelcol_exporter_queue_size / (otelcol_exporter_queue_capacity > 0)", "exporter")
     yield Record("exporter:otelcol_exporter_queue_used:ratio", used)

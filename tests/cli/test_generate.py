@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 from otel_orders.generate.runbooks import END
 from tests.integration.processes import LIFECYCLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Run = Callable[..., tuple[int, str, str]]
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_what_was_written_is_up_to_date_until_the_lifecycle_changes(run: Run, tmp_path: Path) -> None:
@@ -34,6 +41,8 @@ def test_all_of_it_is_what_each_command_writes(run: Run, tmp_path: Path) -> None
     (tmp_path / "alerts").mkdir()
     for command in ("rules", "alerts", "alertmanager", "runbooks"):
         assert run("generate", command, "--lifecycle", LIFECYCLE, "--out", tmp_path / "alerts")[0] == 0
+    (tmp_path / "dashboards").mkdir()
+    assert run("generate", "dashboards", "--lifecycle", LIFECYCLE, "--out", tmp_path / "dashboards")[0] == 0
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.is_file()}
     assert run("generate", "all", "--lifecycle", LIFECYCLE, "--out", tmp_path)[0] == 0
     after = {file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.is_file()}
@@ -76,3 +85,22 @@ def test_what_people_wrote_into_a_runbook_is_never_touched(run: Run, tmp_path: P
     file.write_text("A runbook from before.\n")
     assert run(*command)[0] == 0
     assert file.read_text() == f"{frame}{END}\n\nA runbook from before.\n"
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_what_is_written_does_not_depend_on_the_process_that_writes_it(seed: str) -> None:
+    command = [Path(sys.executable).with_name("otel-orders"), "generate", "all", "--lifecycle", LIFECYCLE, "--check"]
+    environment = os.environ | {"PYTHONHASHSEED": seed}
+    done = subprocess.run(
+        [*map(str, command), "--out", "."], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+
+
+def test_without_the_extra_the_command_says_which_one_to_install(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("otel_orders.cli.generate.find_spec", lambda _: None)
+    code, _, err = run("generate", "dashboards", "--lifecycle", LIFECYCLE, "--out", tmp_path)
+    assert code == 2
+    assert err.endswith("needs the extra 'generate': pip install 'otel-orders[generate]'\n")

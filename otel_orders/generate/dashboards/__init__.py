@@ -1,0 +1,1 @@
+"""Grafana's dashboards, made of a lifecycle.  Needs the extra `generate`: import it where it is used."""
