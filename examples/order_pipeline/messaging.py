@@ -31,6 +31,9 @@ PUBLISH_WITHIN = 5.0
 STOP_WITHIN = 10.0
 """Seconds that work under way has to finish when the service stops."""
 
+REFUSALS = (aio_pika.exceptions.AMQPError, aio_pika.exceptions.ChannelInvalidStateError)
+"""The latter, which is no AMQPError, comes while the connection is being made again."""
+
 M = TypeVar("M", bound=OrderMessage)
 log = structlog.get_logger()
 
@@ -69,7 +72,7 @@ class Broker:
         try:
             async with asyncio.timeout(PUBLISH_WITHIN):
                 await self._exchange.publish(envelope, routing_key=message.routing_key, mandatory=True)
-        except (aio_pika.exceptions.AMQPError, ConnectionError, TimeoutError) as error:
+        except (*REFUSALS, ConnectionError, TimeoutError) as error:
             raise BrokerUnavailableError(f"{message.routing_key} was not published: {type(error).__name__}") from error
 
     async def consume(self, queue: str, kind: type[M], work: Callable[[M], Awaitable[None]]) -> None:

@@ -31,7 +31,7 @@ CAUSES: Final[dict[str, tuple[str, ...]]] = {
     "QueueWithoutConsumers": ("StageStalled", "QueueStalled", "QueueOld", "OrderStuck", *_PROMISES),
     "QueueStalled": ("StageStalled", "QueueOld", "OrderStuck", *_PROMISES),
     "StageStalled": ("QueueOld", "OrderStuck", *_PROMISES),
-    "WorkSlow": ("QueueStalled", "QueueOld", *_PROMISES),
+    "WorkSlow": ("StageStalled", "QueueStalled", "QueueOld", *_PROMISES),
     "QueueOld": _PROMISES,
 }
 """What is a consequence of what, in the same status and of the same owner: only the cause is told.
@@ -139,7 +139,7 @@ def _inhibitions(lifecycle: Lifecycle) -> list[dict[str, Any]]:
         rules.append(_inhibition("QueueWithoutConsumers", ("MessagesGone",), ["env", "queue"]))
         rules.append(_inhibition("BrokerUnreachable", _BROKER, ["env"], f'status=~"{fed}"'))
     # What is absent has no labels that it could have in common with others.
-    rules.append(_inhibition("CollectorDown", ("StageBlind", "TelemetryLost"), []))
+    rules.append(_inhibition("CollectorDown", ("StageBlind", "TelemetryLost", "MessagesGone"), []))
     return rules
 
 

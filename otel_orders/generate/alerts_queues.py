@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from otel_orders.lifecycle import Lifecycle, Queue
 
+_RATE = 300
+"""Seconds over which the recorded rate of deliveries looks back."""
 _OF_QUEUE = "{env=%q,queue=%q}"
 _READY = asked(f"queue:order_queue_messages_ready:max{_OF_QUEUE}", "env", "queue", shown=COUNT)
 _CONSUMERS = asked(f"queue:{names.QUEUE_CONSUMERS}:max{_OF_QUEUE}", "env", "queue", shown=COUNT)
@@ -39,10 +41,10 @@ def queues(lifecycle: Lifecycle) -> Iterator[Alert]:
         ),
         dashboard=links.OF_QUEUE,
         hold="2m",
-        keep="5m",
+        keep="20m",
         why=(
-            "A rolling deployment and a reconnect take less than 2 minutes, and a probe is up to 20 s old. "
-            "Kept for 5 minutes, since a consumer that crashes in a loop is there now and then."
+            "A rolling deployment and a reconnect take less than 2 minutes, and a probe is up to 20 s old. A consumer "
+            "that crashes in a loop is there now and then; and kept for 20 minutes, it outlasts what follows from it."
         ),
     )
     for queue in lifecycle.queues.values():
@@ -57,6 +59,7 @@ def queues(lifecycle: Lifecycle) -> Iterator[Alert]:
     yield _retries()
     for queue in lifecycle.queues.values():
         yield from _slow(queue, lifecycle)
+        yield from _at_work(queue)
 
 
 def broker() -> Iterator[Alert]:
@@ -79,10 +82,10 @@ def broker() -> Iterator[Alert]:
         ),
         dashboard=links.QUEUES,
         hold="2m",
-        keep="10m",
+        keep="20m",
         why=(
             "A probe waits for 10 s and there is one every 15 s, so 2 minutes are several failures in a row, and "
-            "sooner than what follows from it. While it fails, probes come up to 5 minutes apart: kept for 10."
+            "sooner than what follows from it; kept for 20, it is over later than that, and pages once."
         ),
         labels={"owner": TELEMETRY},
     )
@@ -121,7 +124,7 @@ def _missing(queue: Queue, lifecycle: Lifecycle) -> Alert:
         ),
         dashboard=links.of_queue(queue.name),
         hold="2m",
-        keep="5m",
+        keep="20m",
         why=(
             "Services declare their queues when they start; 2 minutes are enough for that, and for several probes. A "
             "probe that hangs says nothing of queues, so its last word must be recent."
@@ -161,11 +164,13 @@ def _stalled(queue: Queue) -> Alert:
 
 def _old() -> Alert:
     limit = asked("queue:order_queue_oldest_after_seconds{queue=%q}", "queue", shown=LENGTH)
+    oldest = f"queue:{names.QUEUE_OLDEST}:max"
     return Alert(
         name="QueueOld",
         expr=(
-            f"time() - queue:{names.QUEUE_OLDEST}:max\n"
-            "> on (queue) group_left () queue:order_queue_oldest_after_seconds"
+            f"time() - {oldest}\n> on (queue) group_left () queue:order_queue_oldest_after_seconds\n"
+            f"unless on (env, queue) queue:order_queue_messages_ready:max == 0\n"
+            f"unless on (env, queue) time() - {oldest} < 0.95 * (time() - 300 - {oldest} offset 5m)"
         ),
         severity="critical",
         summary="A message has waited in {{ $labels.queue }} for {{ $value | humanizeDuration }}",
@@ -174,9 +179,13 @@ def _old() -> Alert:
             f"{limit} are allowed. {_READY} message(s) are ready, {_CONSUMERS} consumer(s) read it."
         ),
         dashboard=links.OF_QUEUE,
-        hold="1m",
+        hold="3m",
         keep="5m",
-        why="The limit is the lifecycle's oldest_after; a minute bridges a probe that is late.",
+        why=(
+            "The limit is the lifecycle's oldest_after; 3 minutes leave the first word to what holds messages up. A "
+            "backlog that gets younger by a twentieth in 5 minutes is being worked off, and calls nobody again. What "
+            "consumers have in hand does not wait: WorkSlow and RetriesGrowing are about that."
+        ),
     )
 
 
@@ -209,19 +218,20 @@ def _gone(lifecycle: Lifecycle) -> Alert:
     by_owner = {owners.of_queue(queue, lifecycle) for queue in lifecycle.queues.values() if queue.track}
     return Alert(
         name="MessagesGone",
-        expr=f'max by (env, queue) (increase({names.MESSAGES_GONE}{{queue=~"{tracked}"}}[15m])) > 0.5',
+        expr=f'max by (env, queue) (increase({names.MESSAGES_GONE}{{queue=~"{tracked}"}}[10m])) > 0.5',
         severity="critical",
         summary="Messages left {{ $labels.queue }} without having been settled",
         description=(
-            '{{ $value | printf "%.0f" }} message(s) left {{ $labels.queue }} in the last 15 minutes without a record '
+            '{{ $value | printf "%.0f" }} message(s) left {{ $labels.queue }} in the last 10 minutes without a record '
             "of who took them: dead-lettered by the broker's delivery limit, expired, purged, or their record is lost."
         ),
         dashboard=links.OF_QUEUE,
         hold="3m",
-        keep="30m",
+        keep="5m",
         why=(
             "The ledger has looked twice before it says so, and each one may be a lost order; 3 minutes leave the "
-            "first word to QueueWithoutConsumers, as a consumer that dies takes the record of its last message along."
+            "first word to QueueWithoutConsumers, as a consumer that dies takes the record of its last message along. "
+            "Over within 20 minutes, while CollectorDown is still kept: records that it lost are no lost messages."
         ),
         labels={"owner": min(by_owner) if len(by_owner) == 1 else TELEMETRY},
     )
@@ -280,4 +290,34 @@ def _slow(queue: Queue, lifecycle: Lifecycle) -> Iterator[Alert]:
         keep="15m",
         why="The work is over when it is counted, and has taken long enough; kept until the next one would be counted.",
         labels=_labels(queue, lifecycle) | {"service_name": queue.consumer},
+    )
+
+
+def _at_work(queue: Queue) -> Iterator[Alert]:
+    """Yield that consumers work on what they hold, and have taken nothing else, for as long as a message may wait.
+
+    Without it the first word would be QueueOld's, which is what follows: work is counted when it is over.
+    """
+    limit = int(queue.oldest_after.seconds) if queue.oldest_after else 0
+    if limit <= _RATE:
+        return
+    this = f"{{queue={quoted(queue.name)}}}"
+    yield Alert(
+        name="WorkSlow",
+        expr=(
+            f"min_over_time(queue:order_queue_messages_unacked:max{this}[{limit}s]) > 0\n"
+            f"and queue:{names.QUEUE_CONSUMERS}:max{this} > 0\n"
+            f"and on (env, queue) max_over_time(queue:messages_delivered:rate5m{this}[{limit - _RATE}s]) == 0"
+        ),
+        severity="critical",
+        summary=f"{said(queue.consumer)} works for over {limit / 60:g} minutes on what it holds",
+        description=(
+            f"{said(queue.consumer)} has had the same {{{{ $value }}}} message(s) of {said(queue.name)} in hand for "
+            f"over {limit / 60:g} minutes and taken no other; {_READY} wait. It works on them, or hangs."
+        ),
+        dashboard=links.of_service(queue.consumer),
+        hold="0s",
+        keep="15m",
+        why="The limit is the lifecycle's oldest_after, and the wait; kept until the next one would be counted.",
+        labels={"service_name": queue.consumer},
     )

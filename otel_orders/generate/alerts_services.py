@@ -108,7 +108,7 @@ def messages(lifecycle: Lifecycle) -> Iterator[Alert]:
             ),
             dashboard=links.OF_SERVICE,
             hold="5m",
-            keep="15m",
+            keep="5m",
             why=(
                 "Each one may be a lost order, so the first one counts, for as long as the counter looks back; 5 "
                 "minutes leave the first word to BrokerUnreachable, and to QueueMissing."

@@ -53,8 +53,11 @@ def collector() -> Iterator[Alert]:
         ),
         dashboard=links.TELEMETRY,
         hold="2m",
-        keep="5m",
-        why="A restart takes seconds, and after 10 minutes events are lost: 2 minutes leave time to act.",
+        keep="20m",
+        why=(
+            "A restart takes seconds, and after 10 minutes events are lost: 2 minutes leave time to act. Kept for 20 "
+            "minutes, it outlasts the stages that were blind meanwhile."
+        ),
         labels=_OWNER,
     )
     yield _growing(

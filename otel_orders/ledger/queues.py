@@ -26,8 +26,9 @@ DELIVERY: Final = "delivery"
 """Where the age of the oldest message is known from: the broker, the records of its messages, its last delivery."""
 
 SECOND: Final = 1_000_000_000
-SLACK: Final = 10 * SECOND
-"""How old statistics may be (RabbitMQ gathers them every 5 s), and how far a publisher's clock may be behind."""
+LATE: Final = 120 * SECOND
+"""How long the record of a settled message may be on its way (statistics of RabbitMQ and clocks differ by far less): as
+for promises, an outage of seconds between a consumer and the ledger must not look like lost messages."""
 SETTLED_WITHIN: Final = 35 * 60 * SECOND
 """How long a message stays with one consumer: RabbitMQ closes the channel of one that takes over 30 min to settle."""
 FUTURE: Final = 600 * SECOND
@@ -116,9 +117,9 @@ def gone_before(fact: QueueFact, before: QueueFact | None, delivered: int | None
         return None
     found = []
     if fact.held == 0 and before.held == 0:
-        found.append(before.at - SLACK)
+        found.append(before.at - LATE)
     if fact.ttl is not None and fact.unacked == 0 and before.unacked == 0:  # one that was delivered expires no more
-        found.append(before.at - fact.ttl - SLACK)
+        found.append(before.at - fact.ttl - LATE)
     if delivered is not None and not fact.priorities:
         found.append(delivered - SETTLED_WITHIN)
     return max(found, default=None)

@@ -1,5 +1,5 @@
 """Programs that judge dashboards, as they judge alerts."""
 
-from tests.alerts.conftest import prometheus_program, promtool
+from tests.alerts.conftest import prometheus_program, promtool, replay
 
-__all__ = ["prometheus_program", "promtool"]
+__all__ = ["prometheus_program", "promtool", "replay"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_orders.ledger import queues
-from otel_orders.ledger.queues import DELIVERY, HEAD, LEDGER, SLACK, Oldest, QueueFact
+from otel_orders.ledger.queues import DELIVERY, HEAD, LATE, LEDGER, Oldest, QueueFact
 from otel_orders.ledger.store import MessageNote
 from tests.ledger.strategies import HOUR, MINUTE, SECOND, START
 
@@ -85,8 +85,8 @@ EMPTY = {"ready": 0, "unacked": 0}
     ("before", "now", "gone"),
     [
         (None, fact(**EMPTY), None),
-        (fact(START - MINUTE, **EMPTY), fact(**EMPTY), START - MINUTE - SLACK),
-        (fact(START - MINUTE, exists=False), fact(exists=False), START - MINUTE - SLACK),
+        (fact(START - MINUTE, **EMPTY), fact(**EMPTY), START - MINUTE - LATE),
+        (fact(START - MINUTE, exists=False), fact(exists=False), START - MINUTE - LATE),
         (fact(START - 1, **EMPTY), fact(**EMPTY), None),  # another replica, at the same time
         (fact(START - MINUTE, ready=1, unacked=0), fact(**EMPTY), None),
         (fact(START - MINUTE, **EMPTY), fact(ready=0, unacked=1), None),
@@ -96,15 +96,15 @@ EMPTY = {"ready": 0, "unacked": 0}
     ],
 )
 def test_a_message_is_gone_when_two_looks_say_so(before: QueueFact | None, now: QueueFact, gone: int | None) -> None:
-    slack = SLACK if now.ttl else 0
-    assert queues.gone_before(now, before) == (None if gone is None else gone - slack)
+    late = LATE if now.ttl else 0
+    assert queues.gone_before(now, before) == (None if gone is None else gone - late)
 
 
 def test_a_message_is_gone_too_when_much_younger_ones_were_delivered_unless_they_may_overtake() -> None:
     before, now = fact(START - MINUTE, ready=9, unacked=1), fact(ready=9, unacked=1)
     assert queues.gone_before(now, before, START) == START - queues.SETTLED_WITHIN
     assert queues.gone_before(fact(ready=9, unacked=1, priorities=True), before, START) is None
-    assert queues.gone_before(fact(**EMPTY), fact(START - MINUTE, **EMPTY), START - HOUR) == START - MINUTE - SLACK
+    assert queues.gone_before(fact(**EMPTY), fact(START - MINUTE, **EMPTY), START - HOUR) == START - MINUTE - LATE
 
 
 def test_a_queue_with_priorities_is_known() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from otel_orders import names
 from otel_orders.generate.alerts_ledger import NEEDED
+from otel_orders.generate.alerts_telemetry import WATCHDOG
 from otel_orders.generate.dashboards.panels import Limits, Panel, Question, bars, lines, numbers
 from otel_orders.generate.dashboards.queries import ENV, Query
 
@@ -14,8 +15,8 @@ def up_to_date() -> tuple[Panel, ...]:
 
 
 def complete() -> tuple[Panel, ...]:
-    """Return what it refused, had to correct, does not show, and cannot read."""
-    return _events(), _corrections(), _shown(), _rotted()
+    """Return what it refused, had to correct, does not show, and cannot read; and whether alerts can tell."""
+    return _events(), _corrections(), _shown(), _rotted(), _evaluated()
 
 
 def _swept() -> Panel:
@@ -55,6 +56,7 @@ def _followed() -> Panel:
             "s",
             "Growing: the file cannot be opened, the database is away, or the store takes nothing. The ledger's log "
             "says which. Nothing: it follows no source.",
+            ("LedgerSourceUnread",),
             width=6,
         ),
         Query(f"time() - max by (source) ({names.FOLLOWED_READ}{{{ENV}}})", "{{source}}"),
@@ -69,7 +71,7 @@ def _store_errors() -> Panel:
             "short",
             "Full: make room on its disk. Gone: somebody moved the file, put it back. Unavailable: the database is "
             "away. Senders keep what was not stored.",
-            ("LedgerLagging",),
+            ("LedgerStoreFailing", "LedgerLagging"),
             width=6,
         ),
         Query(f"sum by (reason) (increase({names.STORE_ERRORS}{{{ENV}}}[10m]))", "{{reason}}"),
@@ -112,6 +114,7 @@ def _shown() -> Panel:
             "Fewer: its version is another one than that of the rules, or Prometheus drops some by relabelling. "
             "LedgerMetricsAbsent names those that are missing.",
             ("LedgerMetricsAbsent", "LedgerDown"),
+            width=8,
             height=4,
         ),
         Query(f'count(count by (__name__) ({{__name__=~"{listed}"}}))', "shown"),
@@ -127,8 +130,25 @@ def _rotted() -> Panel:
             "Any at all: stop, run `otel-orders ledger check`, look at the disk, and restore a backup; such orders can "
             "neither be found stuck nor looked up.",
             ("LedgerDamaged",),
+            width=8,
             height=4,
         ),
         Query(f"max by (env) ({names.UNREADABLE}{{{ENV}}})", "unreadable"),
         limits=Limits(0.5, 1),
+    )
+
+
+def _evaluated() -> Panel:
+    return numbers(
+        Question(
+            "Does Prometheus evaluate our rules?",
+            "short",
+            "No: it has not loaded them (rule_files), or cannot; see its page of rules. That notifications also arrive "
+            "is what a dead man's switch outside must tell, which this alert keeps quiet.",
+            (WATCHDOG,),
+            width=8,
+            height=4,
+        ),
+        Query(f'count(ALERTS{{alertname="{WATCHDOG}",alertstate="firing"}}) > bool 0 or vector(0)', "rules"),
+        named=((0, "no", "red"), (1, "yes", "green")),
     )

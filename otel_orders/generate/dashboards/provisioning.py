@@ -22,9 +22,9 @@ _HEAD_SOURCES: Final = (
     _HEAD
     + """\
 #
-#   OTEL_ORDERS_PROMETHEUS _TEMPO _LOKI _LEDGER   addresses, such as http://prometheus:9090
-#   OTEL_ORDERS_JAEGER_PROBLEMS _JAEGER_ORDINARY  addresses of both Jaegers, such as http://jaeger-problems:16686
-#   OTEL_ORDERS_TENANTS                           of Tempo and Loki: problems|ordinary reads both
+#   ORDERS_PROMETHEUS _TEMPO _LOKI _LEDGER   addresses, such as http://prometheus:9090
+#   ORDERS_JAEGER_PROBLEMS _JAEGER_ORDINARY  addresses of both Jaegers, such as http://jaeger-problems:16686
+#   ORDERS_TENANTS                           of Tempo and Loki: problems|ordinary reads both
 #   OTEL_ORDERS_LEDGER_TOKEN                      the ledger's token, empty where it asks for none
 """
 )
@@ -57,7 +57,7 @@ def provisioning() -> dict[str, str]:
 
 def data_sources() -> list[dict[str, Any]]:
     """Return the data sources, each linked to those that know more."""
-    tenant, tenants = {"httpHeaderName1": "X-Scope-OrgID"}, {"httpHeaderValue1": "$OTEL_ORDERS_TENANTS"}
+    tenant, tenants = {"httpHeaderName1": "X-Scope-OrgID"}, {"httpHeaderValue1": "$ORDERS_TENANTS"}
     traces = {"tracesToLogsV2": _TO_LOGS, "nodeGraph": {"enabled": True}}
     token = {"httpHeaderValue1": "Bearer $OTEL_ORDERS_LEDGER_TOKEN"}
     return [
@@ -75,7 +75,7 @@ def _source(
 ) -> dict[str, Any]:
     """Return a data source.  secret: what Grafana keeps encrypted; headers' values have no other place."""
     name, uid = called
-    made = {"name": name, "uid": uid, "type": kind, "access": "proxy", "url": f"$OTEL_ORDERS_{address}"}
+    made = {"name": name, "uid": uid, "type": kind, "access": "proxy", "url": f"$ORDERS_{address}"}
     return made | {"editable": False, "jsonData": settings} | ({"secureJsonData": secret} if secret else {})
 
 

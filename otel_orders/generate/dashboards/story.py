@@ -82,7 +82,7 @@ def happened() -> Panel:
             "An error names its code: look for it in the logs below. Click a trace to see it below; traces of ordinary "
             "orders are kept for some only.",
             ("ServiceErrorsGrowing",),
-            width=14,
+            width=16,
             height=10,
         ),
         look.build(),
@@ -115,7 +115,7 @@ def odd() -> Panel:
             "A missing event: the service that is named did not tell, or its telemetry was lost. Clocks that differ "
             "make ages wrong. Nothing here is as it should be.",
             ("ClocksDiffer",),
-            width=10,
+            width=8,
             height=10,
         ),
         builder.Panel().build(),

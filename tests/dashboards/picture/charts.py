@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.dashboards.picture import svg
 from tests.dashboards.picture.svg import Box
-from tests.dashboards.picture.values import said
+from tests.dashboards.picture.values import moment_of, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.dashboards.boards import Panel
-    from tests.dashboards.picture.series import Points, Series
+    from tests.dashboards.picture.series import Moments, Points, Rows, Series
 
 SHOWN = 10
 """Series of one chart, at most: those that are highest at their end."""
@@ -36,7 +36,7 @@ class _Scale(NamedTuple):
         return self.top * 10 ** (4 * part - 4) if self.logarithmic else self.low + (self.top - self.low) * part
 
 
-def lines(panel: Panel, shown: list[Series], box: Box) -> Iterator[str]:
+def lines(panel: Panel, shown: list[Series], box: Box, when: Moments) -> Iterator[str]:
     """Lines over time, or bands on top of each other."""
     unit = panel["fieldConfig"]["defaults"]["unit"]
     stacked = panel["fieldConfig"]["defaults"]["custom"].get("stacking", {}).get("mode") == "normal"
@@ -45,7 +45,7 @@ def lines(panel: Panel, shown: list[Series], box: Box) -> Iterator[str]:
     bands = _bands(shown) if stacked else [[(at, 0.0, value) for at, value in one.points] for one in shown]
     top = max((high for band in bands for _, _, high in band), default=0) or 1
     low = min(0.0, *(high for band in bands for _, _, high in band))
-    begin, end = _time(shown)
+    begin, end = when
     scale = _Scale(
         low, top, panel["fieldConfig"]["defaults"]["custom"].get("scaleDistribution", {}).get("type") == "log"
     )
@@ -88,11 +88,11 @@ def _bands(shown: list[Series]) -> list[list[tuple[float, float, float]]]:
     return bands
 
 
-def heat(panel: Panel, shown: list[Series], box: Box) -> Iterator[str]:
+def heat(panel: Panel, shown: list[Series], box: Box, when: Moments) -> Iterator[str]:
     """How many values were between two edges, as how dark a cell is."""
     plot = box.inner(52, 4, 6, 16)
     rows = sorted(((float(one.labels["le"]), dict(one.points)) for one in shown), key=lambda row: row[0])
-    begin, end = _time(shown)
+    begin, end = when
     moments = sorted({at for _, points in rows for at in points})
     width = plot.w / max(len(moments), 1)
     counts = [
@@ -114,12 +114,12 @@ def heat(panel: Panel, shown: list[Series], box: Box) -> Iterator[str]:
     yield svg.rect(plot, "none", svg.LINE)
 
 
-def states(panel: Panel, shown: list[Series], box: Box) -> Iterator[str]:
+def states(panel: Panel, shown: list[Series], box: Box, when: Moments) -> Iterator[str]:
     """Which state each series was in, as coloured bars over time."""
     meanings = panel["fieldConfig"]["defaults"]["mappings"][0]["options"]
     plot = box.inner(190, 4, 6, 18)
     height = plot.h / max(len(shown), 1)
-    begin, end = _time(shown)
+    begin, end = when
     for place, one in enumerate(shown):
         y = plot.y + place * height
         yield svg.text(plot.x - 6, y + height / 2 + 4, svg.cut(one.name, 180), 11, anchor="end")
@@ -143,11 +143,6 @@ def _stays(one: Series) -> Iterator[tuple[float, float, float]]:
     yield since, one.points[-1][0], state
 
 
-def _time(shown: list[Series]) -> tuple[float, float]:
-    moments = [at for one in shown for at, _ in one.points]
-    return (min(moments), max(moments)) if moments else (0.0, 1.0)
-
-
 def _axes(plot: Box, scale: _Scale, unit: str) -> Iterator[str]:
     for part in (0, 0.5, 1):
         y = plot.y + plot.h * (1 - part)
@@ -166,3 +161,17 @@ def _legend(shown: list[Series], box: Box, unit: str) -> Iterator[str]:
         x, y = box.x + place % columns * width, top + place // columns * 13
         yield svg.rect(Box(x + 4, y + 2, 8, 3), svg.SERIES[place % len(svg.SERIES)])
         yield svg.text(x + 16, y + 7, svg.cut(f"{one.name}  {said(one.last, unit)}", width - 18, 9), 9, svg.DIM)
+
+
+def passed(panel: Panel, rows: Rows, box: Box, when: Moments) -> Iterator[str]:
+    """The states of one thing, each from the time of its row until that of the next."""
+    meanings = panel["fieldConfig"]["defaults"]["mappings"][0]["options"]
+    begin, end = min(row["Time"] / 1000 for row in rows), when[1]
+    plot = box.inner(0, 4, 0, 20)
+    for row, after in zip_longest(rows, rows[1:]):
+        since, until = row["Time"] / 1000, after["Time"] / 1000 if after else end
+        x, w = ((moment - begin) / ((end - begin) or 1) * plot.w for moment in (since, until - since + begin))
+        colour = svg.COLOURS[meanings[row["Status"]]["color"]]
+        yield svg.rect(Box(plot.x + x, plot.y, max(w, 1.5), plot.h), colour, opacity=0.85)
+        yield svg.text(plot.x + x + 4, plot.y + plot.h / 2 + 4, svg.cut(row["Status"], w - 4) if w > 60 else "", 11)
+    yield svg.text(box.x, box.y + box.h - 2, f"from {moment_of(begin)} to {moment_of(end)} UTC", 10, svg.DIM)

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from tests.dashboards.picture import svg
 from tests.dashboards.picture.svg import Box
-from tests.dashboards.picture.values import said
+from tests.dashboards.picture.values import moment_of, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.dashboards.boards import Panel
-    from tests.dashboards.picture.series import Series
+    from tests.dashboards.picture.series import Moments, Rows, Series
 
 
-def bars(panel: Panel, shown: list[Series], box: Box) -> Iterator[str]:
+def bars(panel: Panel, shown: list[Series], box: Box, _when: Moments) -> Iterator[str]:
     """What is at the end, as bars."""
     unit, most = panel["fieldConfig"]["defaults"]["unit"], max((one.last for one in shown), default=0) or 1
     height = min(box.h / max(len(shown), 1), 26)
@@ -28,7 +28,7 @@ def bars(panel: Panel, shown: list[Series], box: Box) -> Iterator[str]:
         yield svg.text(box.x + names + w + 5, y + height / 2 + 4, said(one.last, unit), 11)
 
 
-def numbers(panel: Panel, shown: list[Series], box: Box) -> Iterator[str]:
+def numbers(panel: Panel, shown: list[Series], box: Box, _when: Moments) -> Iterator[str]:
     """What is at the end, large."""
     columns = max(min(len(shown), int(box.w / 110)), 1)
     width, unit = box.w / columns, panel["fieldConfig"]["defaults"]["unit"]
@@ -44,19 +44,36 @@ def numbers(panel: Panel, shown: list[Series], box: Box) -> Iterator[str]:
         yield svg.text(x, y + 15, svg.cut(one.name, width), 10, svg.DIM, anchor="middle")
 
 
-def table(panel: Panel, shown: list[Series], box: Box) -> Iterator[str]:
+def table(panel: Panel, shown: list[Series], box: Box, _when: Moments) -> Iterator[str]:
     """What is at the end, a row for each set of labels, with the columns and the order that Grafana is told."""
     rows, headings = _rows_of(panel, shown)
+    yield from _grid(headings, rows, box)
+
+
+def listed(panel: Panel, rows: Rows, box: Box, _when: Moments) -> Iterator[str]:
+    """Rows that the ledger told, as a table."""
+    columns = {column["text"]: column["type"] for column in panel["targets"][0]["columns"]}
+    cells = [[(_told(row.get(heading), kind), svg.INK) for heading, kind in columns.items()] for row in rows]
+    yield from _grid([*columns], cells, box)
+
+
+def _told(value: Any, kind: str) -> str:
+    if value is None:
+        return ""
+    return moment_of(value / 1000) if kind == "timestamp_epoch" else f"{value:g}" if kind == "number" else str(value)
+
+
+def _grid(headings: list[str], rows: list[list[tuple[str, str]]], box: Box) -> Iterator[str]:
     width, height = box.w / (len(headings) + 1), 19
     lefts = [box.x, *(box.x + (place + 2) * width for place in range(len(headings)))]  # the first is twice as wide
     for place, heading in enumerate(headings):
         yield svg.text(lefts[place] + 4, box.y + 12, svg.cut(heading, width), 11, svg.DIM, bold=True)
-    fitting = int((box.h - 18) / height)
-    for line, row in enumerate(rows[:fitting]):
+    for line, row in enumerate(rows[: int((box.h - 18) / height)]):
         y = box.y + 18 + line * height
         yield svg.rect(Box(box.x, y, box.w, 1), svg.LINE)
         for place, (cell, colour) in enumerate(row):
-            yield svg.text(lefts[place] + 4, y + 14, svg.cut(cell, lefts[place + 1] - lefts[place] - 6), 11, colour)
+            fitting = svg.cut(cell, lefts[place + 1] - lefts[place] - 6)
+            yield svg.text(lefts[place] + 4, y + 14, fitting, 11, colour)
 
 
 def _rows_of(panel: Panel, shown: list[Series]) -> tuple[list[list[tuple[str, str]]], list[str]]:

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from tests.dashboards.boards import Panel
 
 Points = list[tuple[float, float]]
-Ask = "Callable[[str], list[dict[str, Any]]]"
-"""Asks a range query; its answer is Prometheus' matrix."""
+Moments = tuple[float, float]
+"""From when to when, in unix seconds."""
+Rows = list[dict[str, Any]]
+"""What a ledger told, by heading."""
 
 
 class Series(NamedTuple):
@@ -31,13 +33,19 @@ class Series(NamedTuple):
         return self.points[-1][1]
 
 
-def answers(panel: Panel, ask: Callable[[str], list[dict[str, Any]]], chosen: Mapping[str, str]) -> list[Series]:
-    """What Prometheus answers to the queries of *panel*; nothing where another source is asked."""
+def answers(
+    panel: Panel, ask: Callable[[str], list[dict[str, Any]]], chosen: Mapping[str, str], end: float
+) -> list[Series]:
+    """What Prometheus answers to the queries of *panel*; nothing where another source is asked.
+
+    ask: returns Prometheus' matrix.  end: what is asked as of now is asked as of then.
+    """
     found = []
     for place, target in enumerate(panel["targets"]):
         if target["datasource"]["type"] == "prometheus":
             legend = target.get("legendFormat", "__auto")
-            found += [_series(place, legend, one) for one in ask(filled(target["expr"], chosen))]
+            every = [_series(place, legend, one) for one in ask(filled(target["expr"], chosen))]
+            found += [one for one in every if not target.get("instant") or (one.points and one.points[-1][0] == end)]
     return [one for one in found if one.points]
 
 
@@ -51,8 +59,8 @@ def choices(board: dict[str, Any], chosen: Mapping[str, str]) -> dict[str, str]:
     found = {"__range": "1h"}
     for variable in board["templating"]["list"]:
         value = variable["current"]["value"] if "current" in variable else ""
-        listed = variable.get("query", "").split(",") if variable["type"] == "custom" else [".*"]
-        found[variable["name"]] = "(" + "|".join(listed) + ")" if value == "$__all" else value
+        every = "(" + variable["query"].replace(",", "|") + ")" if variable["type"] == "custom" else ".*"
+        found[variable["name"]] = every if value == "$__all" else value
     return found | {name: value for name, value in chosen.items() if name in found}
 
 

@@ -10,7 +10,17 @@ if TYPE_CHECKING:
 
 INK, DIM, LINE, PAPER, CARD = "#1f2430", "#6b7280", "#d8dce3", "#f2f4f7", "#ffffff"
 SERIES = ("#3b78c4", "#d9822b", "#3a9d5d", "#b04a8b", "#7a5fc2", "#c2483e", "#2a9aa4", "#94803a", "#5f6b7a", "#1d4e89")
-COLOURS = {"green": "#3a9d5d", "yellow": "#d9a62b", "red": "#c2483e", "blue": "#3b78c4", "purple": "#7a5fc2"}
+COLOURS = {
+    "green": "#3a9d5d",
+    "yellow": "#d9a62b",
+    "red": "#c2483e",
+    "blue": "#6fa3e0",
+    "purple": "#a48be0",
+    "orange": "#e89a4f",
+    "semi-dark-blue": "#3b78c4",
+    "semi-dark-purple": "#7a5fc2",
+    "semi-dark-orange": "#c9701d",
+}
 _LETTER = 0.54
 """The width of a letter of sans-serif, of its size, on average."""
 

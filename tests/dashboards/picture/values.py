@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
 _STEPS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"), (0.001, "ms"))
 _RATES = {"cps": "/s", "mps": " msg/s", "reqps": " req/s"}
@@ -19,6 +20,11 @@ def said(value: float, unit: str) -> str:
     if unit == "bytes":
         return _bytes(value)
     return _short(value) + _RATES.get(unit, "")
+
+
+def moment_of(seconds: float) -> str:
+    """A unix time in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%d %b %H:%M:%S")
 
 
 def _short(value: float) -> str:
