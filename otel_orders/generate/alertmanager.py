@@ -31,7 +31,7 @@ CAUSES: Final[dict[str, tuple[str, ...]]] = {
     "QueueWithoutConsumers": ("StageStalled", "QueueStalled", "QueueOld", "OrderStuck", *_PROMISES),
     "QueueStalled": ("StageStalled", "QueueOld", "OrderStuck", *_PROMISES),
     "StageStalled": ("QueueOld", "OrderStuck", *_PROMISES),
-    "WorkSlow": ("QueueStalled", "QueueOld", *_PROMISES),
+    "WorkSlow": ("StageStalled", "QueueStalled", "QueueOld", *_PROMISES),
     "QueueOld": _PROMISES,
 }
 """What is a consequence of what, in the same status and of the same owner: only the cause is told.

@@ -24,6 +24,14 @@ _OLDEST = either(
     before=" The oldest has waited for ",
     after=".",
 )
+_ON_HOLD = either(
+    f"status:{names.ON_HOLD}:max{_OF_STATUS} > 0",
+    "env",
+    "status",
+    shown=COUNT,
+    before=" On hold, and not counted: ",
+    after=".",
+)
 _WAITING = asked(f"status:{names.IN_STATUS}:max{_OF_STATUS}", "env", "status", shown=COUNT)
 
 
@@ -38,7 +46,7 @@ def stages(lifecycle: Lifecycle) -> Iterator[Alert]:
             summary="{{ $value }} order(s) stuck in {{ $labels.status }}",
             description=(
                 f"{{{{ $value }}}} order(s) have been in {{{{ $labels.status }}}} for longer than {limit}; "
-                f"{_WAITING} wait there in all.{_OLDEST} Whose move it is: {{{{ $labels.owner }}}}."
+                f"{_WAITING} wait there in all.{_OLDEST}{_ON_HOLD} Whose move it is: {{{{ $labels.owner }}}}."
             ),
             dashboard=links.OF_STATUS,
             hold="1m",
@@ -56,7 +64,7 @@ def stages(lifecycle: Lifecycle) -> Iterator[Alert]:
             summary="No order leaves {{ $labels.status }}",
             description=(
                 f"{_WAITING} order(s) wait in {{{{ $labels.status }}}} and none has left for much longer than usual at "
-                f"this hour.{_OLDEST} Whose move it is: {{{{ $labels.owner }}}}."
+                f"this hour.{_OLDEST}{_ON_HOLD} Whose move it is: {{{{ $labels.owner }}}}."
             ),
             dashboard=links.OF_STATUS,
             hold="1m",

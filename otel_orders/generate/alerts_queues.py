@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from otel_orders.lifecycle import Lifecycle, Queue
 
+_RATE = 300
+"""Seconds over which the recorded rate of deliveries looks back."""
 _OF_QUEUE = "{env=%q,queue=%q}"
 _READY = asked(f"queue:order_queue_messages_ready:max{_OF_QUEUE}", "env", "queue", shown=COUNT)
 _CONSUMERS = asked(f"queue:{names.QUEUE_CONSUMERS}:max{_OF_QUEUE}", "env", "queue", shown=COUNT)
@@ -57,6 +59,7 @@ def queues(lifecycle: Lifecycle) -> Iterator[Alert]:
     yield _retries()
     for queue in lifecycle.queues.values():
         yield from _slow(queue, lifecycle)
+        yield from _at_work(queue)
 
 
 def broker() -> Iterator[Alert]:
@@ -166,6 +169,7 @@ def _old() -> Alert:
         name="QueueOld",
         expr=(
             f"time() - {oldest}\n> on (queue) group_left () queue:order_queue_oldest_after_seconds\n"
+            f"unless on (env, queue) queue:order_queue_messages_ready:max == 0\n"
             f"unless on (env, queue) time() - {oldest} < 0.95 * (time() - 300 - {oldest} offset 5m)"
         ),
         severity="critical",
@@ -175,11 +179,12 @@ def _old() -> Alert:
             f"{limit} are allowed. {_READY} message(s) are ready, {_CONSUMERS} consumer(s) read it."
         ),
         dashboard=links.OF_QUEUE,
-        hold="1m",
+        hold="3m",
         keep="5m",
         why=(
-            "The limit is the lifecycle's oldest_after; a minute bridges a late probe. A backlog that gets younger "
-            "by a twentieth in 5 minutes is being worked off after what held it up, and calls nobody again."
+            "The limit is the lifecycle's oldest_after; 3 minutes leave the first word to what holds messages up. A "
+            "backlog that gets younger by a twentieth in 5 minutes is being worked off, and calls nobody again. What "
+            "consumers have in hand does not wait: WorkSlow and RetriesGrowing are about that."
         ),
     )
 
@@ -285,4 +290,34 @@ def _slow(queue: Queue, lifecycle: Lifecycle) -> Iterator[Alert]:
         keep="15m",
         why="The work is over when it is counted, and has taken long enough; kept until the next one would be counted.",
         labels=_labels(queue, lifecycle) | {"service_name": queue.consumer},
+    )
+
+
+def _at_work(queue: Queue) -> Iterator[Alert]:
+    """Yield that consumers work on what they hold, and have taken nothing else, for as long as a message may wait.
+
+    Without it the first word would be QueueOld's, which is what follows: work is counted when it is over.
+    """
+    limit = int(queue.oldest_after.seconds) if queue.oldest_after else 0
+    if limit <= _RATE:
+        return
+    this = f"{{queue={quoted(queue.name)}}}"
+    yield Alert(
+        name="WorkSlow",
+        expr=(
+            f"min_over_time(queue:order_queue_messages_unacked:max{this}[{limit}s]) > 0\n"
+            f"and queue:{names.QUEUE_CONSUMERS}:max{this} > 0\n"
+            f"and on (env, queue) max_over_time(queue:messages_delivered:rate5m{this}[{limit - _RATE}s]) == 0"
+        ),
+        severity="critical",
+        summary=f"{said(queue.consumer)} works for over {limit / 60:g} minutes on what it holds",
+        description=(
+            f"{said(queue.consumer)} has had the same {{{{ $value }}}} message(s) of {said(queue.name)} in hand for "
+            f"over {limit / 60:g} minutes and taken no other; {_READY} wait. It works on them, or hangs."
+        ),
+        dashboard=links.of_service(queue.consumer),
+        hold="0s",
+        keep="15m",
+        why="The limit is the lifecycle's oldest_after, and the wait; kept until the next one would be counted.",
+        labels={"service_name": queue.consumer},
     )

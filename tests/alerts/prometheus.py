@@ -72,6 +72,10 @@ def prometheus(program: str, folder: Path, targets: dict[str, str], alertmanager
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
     }
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
-    arguments = [f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data"]
+    arguments = [
+        f"--config.file={folder}/prometheus.yaml",
+        f"--storage.tsdb.path={folder}/data",
+        "--rules.alert.resend-delay=1s",  # the first is sent before it knows of the Alertmanager
+    ]
     with started([program, *arguments], folder / "log") as url:
         yield Prometheus(url)

@@ -73,18 +73,19 @@ def replayed(program: str, promtool: Tool, folder: Path) -> Iterator[Replay]:
     spans = {name: _span(recorded) for name, recorded in incidents.items()}
     for recorded in incidents.values():
         (folder / "incident.om").write_text(recorded.open_metrics())
-        _backfill(promtool, folder, "openmetrics", folder / "incident.om", folder / "data")
+        backfill(promtool, folder, "openmetrics", folder / "incident.om", folder / "data")
     end = max(span.ended for span in spans.values())
     for level in levels():
         (folder / "level.yaml").write_text(yaml.safe_dump({"groups": [{"name": "level", "rules": level}]}))
         with _prometheus(program, folder) as found:
             options = (f"--url={found.url}", f"--start={BEGAN}", f"--end={end}", f"--output-dir={folder / 'data'}")
-            _backfill(promtool, folder, "rules", *options, "--eval-interval=60s", folder / "level.yaml")
+            backfill(promtool, folder, "rules", *options, "--eval-interval=60s", folder / "level.yaml")
     with _prometheus(program, folder) as found:
         yield Replay(found, spans)
 
 
-def _backfill(promtool: Tool, folder: Path, kind: str, *arguments: object) -> None:
+def backfill(promtool: Tool, folder: Path, kind: str, *arguments: object) -> None:
+    """Make blocks of what *arguments* say, as promtool has them."""
     promtool("tsdb", "create-blocks-from", kind, "--quiet", _LONG_BLOCKS, *arguments, cwd=folder)
 
 

@@ -19,12 +19,16 @@ from tests.integration.processes import running
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.integration.processes import Running
+
 DAYS_AGO = 2 * 86_400
+TOKEN = "a token of operators"  # noqa: S105 - of a ledger that ends with its test
 
 
 class Seen(NamedTuple):
     prometheus: Prometheus
     alertmanager: Alertmanager
+    ledger: Running
 
 
 def event(order_id: str, from_status: str | None, to_status: str, ago: float) -> str:
@@ -42,7 +46,8 @@ def seen(
     lines = [event("A-1", None, "INITIATED", DAYS_AGO), event("A-1", "INITIATED", "FILE_UPLOADED", DAYS_AGO - 9)]
     lines.append(event("A-1", "FILE_UPLOADED", "SUBMITTED", DAYS_AGO - 20))
     with ExitStack() as stack:
-        ledger = stack.enter_context(running(tmp_path_factory.mktemp("ledger")))
+        environ = {"OTEL_ORDERS_LEDGER_OPERATOR_TOKEN": TOKEN}
+        ledger = stack.enter_context(running(tmp_path_factory.mktemp("ledger"), environ=environ))
         with ledger.client() as client:
             client.post("/events", content="\n".join(lines)).raise_for_status()
         folder = tmp_path_factory.mktemp("alertmanager")
@@ -53,6 +58,7 @@ def seen(
         yield Seen(
             stack.enter_context(prometheus(prometheus_program, tmp_path_factory.mktemp("prometheus"), targets, at)),
             alerts,
+            ledger,
         )
 
 
@@ -97,3 +103,14 @@ def test_what_is_not_there_is_told_and_what_is_there_is_not(seen: Seen) -> None:
     # Before the first scrape there was no ledger, and nothing here waits.
     for_nothing = "LedgerDown|LedgerMetricsAbsent|LedgerLagging|OrderCreationFalling|StageBlind|StageStalled"
     seen.prometheus.shows(f'absent(ALERTS{{alertname=~"{for_nothing}"}})')
+
+
+def test_an_order_that_is_put_on_hold_pages_no_more_and_is_seen_to_be_held(seen: Seen) -> None:
+    seen.prometheus.shows('ALERTS{alertname="OrderStuck"}')
+    wanted = {"until": "3d", "why": "a part is missing", "by": "anna"}
+    with seen.ledger.client() as client:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        client.put("/orders/A-1/hold", json=wanted, headers=headers).raise_for_status()
+    seen.prometheus.shows('absent(ALERTS{alertname="OrderStuck"})')
+    assert seen.prometheus.shows('status:orders_on_hold:max{status="SUBMITTED"} == 1')
+    assert seen.prometheus.query('status:orders_in_status:max{status="SUBMITTED"} == 1')

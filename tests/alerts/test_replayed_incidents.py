@@ -25,8 +25,26 @@ class Page(NamedTuple):
     within: float
 
 
+PRICING = "pricing.requests SUBMITTED"
 PAGES: dict[str, list[Page]] = {
+    "a normal day": [],
+    # The order itself is stuck after an hour, which is 24 in the reference lifecycle.
+    "one lost message": [Page("MessagesGone", "pricing.requests", 8), Page("OrderStuck", "SUBMITTED", 63)],
+    "dead pricing consumer": [Page("QueueWithoutConsumers", PRICING, 4)],
+    "slow pricing": [Page("WorkSlow", f"{PRICING} pricing-worker", 15)],
     "broker down": [Page("BrokerUnreachable", "", 5)],
+    "CRM down": [
+        Page("QueueWithoutConsumers", "crm.priced PRICE_CALCULATED", 5),
+        Page("QueueWithoutConsumers", "crm.shipped SHIPPED", 5),
+    ],
+    # It is a message: five times as many orders as usual are more than enough to be told, and the pipeline copes.
+    "partner flood": [],
+    # When the broker gives it up, after 20 times; that it comes again and again is a message before.
+    "poison message loop": [Page("MessagesGone", "pricing.requests", 25)],
+    # A message: what is shown is wrong by two minutes, and orders move.
+    "clock skew of one service": [],
+    "Collector dead": [Page("CollectorDown", "", 3)],
+    "ledger restart": [],
 }
 """All pages of each incident; what is told as a message, in working hours, is in the table of alerts/README.md."""
 

@@ -37,6 +37,15 @@ def moved(recorded: Recorded, began: int) -> Recorded:
     )
 
 
+def until(recorded: Recorded, seconds: int) -> Recorded:
+    """Return what was scraped by so many *seconds* after the beginning."""
+    scrapes = seconds // recorded.every + 1
+    cut = (
+        (series, {n: value for n, value in values.items() if n < scrapes}) for series, values in recorded.series.items()
+    )
+    return recorded._replace(scrapes=scrapes, series={series: values for series, values in cut if values})
+
+
 def _moved(value: str, by: int) -> str:
     return f"{float(value) + by:.3f}".rstrip("0").rstrip(".")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.alerts.running import Alertmanager
 
 Labels = frozenset[tuple[str, str]]
+_WHERE = ("queue", "status", "service_name", "sla", "partner", "sink")
 Timeline = dict[int, frozenset[Labels]]
 
 
@@ -52,20 +53,25 @@ def unsilenced(timeline: Timeline, manager: Alertmanager, incident: str) -> Time
         env = f"{incident}, {number}"
         for labels in firing:
             manager.post(dict(labels) | {"env": env})
-        told[firing] = frozenset(labels for labels in firing if manager.state(**dict(labels), env=env) == "active")
+        active = {
+            frozenset(alert["labels"].items()) - {("env", env)}
+            for alert in manager.alerts(env=env)
+            if alert["status"]["state"] == "active"
+        }
+        told[firing] = firing & active
     return {minute: told[firing] for minute, firing in timeline.items()}
 
 
 def notices(told: Timeline, fault: float) -> list[Notice]:
     """Return who is told of what, in the order of time.  fault: when it began, in minutes."""
-    each = {labels for firing in told.values() for labels in firing}
-    found = []
-    for labels in each:
-        minutes = [minute for minute, firing in told.items() if labels in firing]
-        pairs = dict(labels)
-        where = " ".join(
-            pairs[name] for name in ("service_name", "queue", "status", "sla", "partner", "sink") if name in pairs
-        )
-        after = min(minutes) - fault
-        found.append(Notice(pairs["alertname"], pairs["severity"], where, round(after, 1), len(minutes)))
+    minutes: dict[tuple[str, str, str], set[int]] = {}
+    for minute, firing in told.items():
+        for labels in firing:
+            minutes.setdefault(_about(dict(labels)), set()).add(minute)
+    found = [Notice(*about, round(min(when) - fault, 1), len(when)) for about, when in minutes.items()]
     return sorted(found, key=lambda one: (one.after, one.alertname, one.where))
+
+
+def _about(labels: dict[str, str]) -> tuple[str, str, str]:
+    where = " ".join(labels[name] for name in _WHERE if name in labels)
+    return labels["alertname"], labels["severity"], where

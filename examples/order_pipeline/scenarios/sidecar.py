@@ -36,7 +36,7 @@ def start_ledger(
         "ledger",
         *("--lifecycle", lifecycle),
         *("--store", store_url(folder)),
-        *("--port", str(port)),
+        *("--port", str(port), "--grpc-port", "0"),
         *("--url-file", folder / "ledger.address"),
         *("--follow", follow),
         *probe,

@@ -131,16 +131,18 @@ def poison_message(system: System, load: Load) -> Iterator[None]:
 
 @contextmanager
 def clock_skew(system: System, _load: Load) -> Iterator[None]:
-    """The MES comes up again on a machine whose clock is two minutes behind."""
-    _again(system, "mes-api", **{hurried.AHEAD: "-120"})
+    """The MES is rolled out to a machine whose clock is two minutes behind."""
+    _roll_out(system, "mes-api", **{hurried.AHEAD: "-120"})
     yield
-    _again(system, "mes-api")
+    _roll_out(system, "mes-api")
 
 
-def _again(system: System, name: str, **environment: str) -> None:
-    system.service(name).ask_to_stop()
-    system.service(name).wait(10)
+def _roll_out(system: System, name: str, **environment: str) -> None:
+    """Start a new process, and stop the old one once the new one is ready."""
+    before = system.service(name)
     system.pipeline.restart(name, **environment)
+    before.ask_to_stop()
+    before.wait(10)
 
 
 @contextmanager
@@ -173,8 +175,8 @@ INCIDENTS = (
     Incident("broker down", broker_down),
     Incident("CRM down", crm_down),
     Incident("partner flood", partner_flood),
-    Incident("poison message loop", poison_message),
-    Incident("clock skew of one service", clock_skew),
+    Incident("poison message loop", poison_message, during=40, after=0),
+    Incident("clock skew of one service", clock_skew, during=30, after=10),
     Incident("Collector dead", dead_collector),
-    Incident("ledger restart", ledger_restart, during=30, after=0, speed=10),
+    Incident("ledger restart", ledger_restart, during=16, after=0, speed=10),
 )
