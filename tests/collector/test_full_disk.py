@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KEPT = 400_000
+KEPT = 200_000
 """Bytes of events that may wait."""
 QUEUE = "exporter_otlp_http_ledger_logs"
 

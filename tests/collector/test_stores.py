@@ -44,13 +44,13 @@ OF_AN_AGENT: list[Layers] = [
         ("ledger_token",),
         ("tokens",),
     ),
-    *(("balancer",), ("balancer", "balancer_dns"), ("json_lines",), ("balancer", "balancer_mtls", "balancer_token")),
+    *(("balancer", "balancer_dns"), ("balancer", "balancer_mtls", "balancer_token")),
 ]
 TOGETHER = [
     *(((*GATEWAY, *layers)) for layers in OF_A_GATEWAY),
     *(((*AGENT, *layers)) for layers in OF_AN_AGENT),
     (*GATEWAY, *dict.fromkeys(layer for layers in OF_A_GATEWAY for layer in layers)),
-    (*AGENT, *dict.fromkeys(layer for layers in OF_AN_AGENT for layer in layers)),
+    (*AGENT, "json_lines", *dict.fromkeys(layer for layers in OF_AN_AGENT for layer in layers)),
     (*(layer for layer in GATEWAY if layer != "otlp_traces"), "tempo"),
 ]
 COUNT = "redaction.redacted.count"
