@@ -34,7 +34,7 @@ def _collectors() -> Panel:
             ("CollectorDown",),
             width=4,
         ),
-        Query(f"count({_metric('otelcol_process_uptime')})", "Collectors"),
+        Query(f"count({_metric('otelcol_process_uptime')}) or vector(0)", "Collectors"),
         limits=Limits(1, 0.5),
     )
 
