@@ -16,6 +16,9 @@ ALL = rules(*RULES)
 MATCHED = re.compile(r'(?<![:\w])(\w+)\{((?:[^}"]|"[^"]*")+)\}')
 NEVER_RECORDED = {
     "env:orders_created:increase1h_usual": "needs a week",
+    "env:orders_created_daily:slope8w": "needs days",
+    "env:orders_created_next30d:forecast": "needs days",
+    "env:orders_created_next30d:error": "needs days",
 }
 """What no recording can show, and why."""
 

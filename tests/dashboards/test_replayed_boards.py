@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 OF_METRICS = [name for name in BOARDS if name != "order"]
 CHOSEN = {"status": "SUBMITTED"}
 NEVER = {
+    "What is refused in 15 minutes, and why?": "no recorded partner used up its quota",
     "How many orders come in 30 days?": "needs days",
     "How many orders will the next 30 days bring, at least and at most?": "needs two weeks",
     "Does Prometheus evaluate our rules?": "alerts are not recorded",

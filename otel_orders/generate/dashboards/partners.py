@@ -16,6 +16,7 @@ from otel_orders.generate.dashboards.panels import Limits, Panel, Question, line
 from otel_orders.generate.dashboards.promises import burning
 from otel_orders.generate.dashboards.queries import ENV, PROMETHEUS, Query
 from otel_orders.generate.dashboards.tables import Column, table
+from otel_orders.generate.grown import grown
 from otel_orders.generate.rule import one_of
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _latency() -> Panel:
 
 
 def _refusals() -> Panel:
-    refused = f'increase({names.HTTP_SERVER_DURATION}_count{{{_EXTERNAL},http_response_status_code=~"4.."}}[15m])'
+    selector = f'{_EXTERNAL},http_response_status_code=~"4.."'
+    refused = grown(f"{names.HTTP_SERVER_DURATION}_count", selector, "15m")
     return lines(
         Question(
             "What is refused in 15 minutes, and why?",
@@ -108,7 +110,7 @@ def _refusals() -> Panel:
             "400 and 422: the partner changed its software.",
         ),
         Query(
-            f"sum by (http_route, http_response_status_code) ({refused}) > 0",
+            f"sum by (http_route, http_response_status_code) (\n  {refused}\n) > 0",
             "{{http_response_status_code}} {{http_route}}",
         ),
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from otel_orders import names
 from otel_orders.generate.dashboards.panels import Panel, Question, lines
 from otel_orders.generate.dashboards.queries import OF_JOB, OF_SERVICE, Query
+from otel_orders.generate.grown import grown
 
 
 def failures() -> Panel:
     """Return which steps fail, by error."""
-    failed = f"increase({names.TRANSITION_FAILURES}{{{OF_SERVICE}}}[15m])"
+    failed = grown(names.TRANSITION_FAILURES, OF_SERVICE, "15m")
     return lines(
         Question(
             "Which steps fail, and with which error, in 15 minutes?",
@@ -19,7 +20,7 @@ def failures() -> Panel:
             ("ServiceErrorsGrowing",),
         ),
         Query(
-            f"sum by (service_name, to_status, error_code) ({failed}) > 0",
+            f"sum by (service_name, to_status, error_code) (\n  {failed}\n) > 0",
             "{{service_name}} to {{to_status}}: {{error_code}}",
         ),
     )
