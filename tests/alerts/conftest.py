@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -23,14 +22,6 @@ __all__ = ["alertmanager_program", "amtool", "binary", "prometheus_program", "pr
 @pytest.fixture(scope="session")
 def promtool() -> Tool:
     return _tool("promtool", "prometheus")
-
-
-@pytest.fixture(scope="session")
-def other_promtool() -> Tool:
-    """Another version, which the variable PROMTOOL names: rules must mean the same to it."""
-    if "PROMTOOL" not in os.environ:
-        pytest.skip("PROMTOOL names no second version of promtool")
-    return Tool(os.environ["PROMTOOL"])
 
 
 @pytest.fixture(scope="session")

@@ -240,7 +240,7 @@ INCIDENTS: Final = (
     ),
     Incident(
         "a partner who floods",
-        25,
+        28,
         _WAITING
         | {
             'orders_reached_total{status="INITIATED"': "0+2x9 18+300x99",
