@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
-ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
 PATIENCE = 120.0 + 5 * ROUNDS
 """Seconds: each rotated file takes some, and a ledger whose store is held answers after as many as it waits for it."""
 

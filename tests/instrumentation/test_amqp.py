@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.context import attach, detach, get_current
@@ -24,6 +24,7 @@ from otel_orders.context import Order, bound, current_order
 from otel_orders.instrumentation import amqp, headers
 from otel_orders.instrumentation.amqp import TRACING, Message, Propagation, Sending, Tracing
 from otel_orders.instrumentation.delivery import history
+from otel_orders.instrumentation.frames import leaves_room
 from otel_orders.instrumentation.processing import Processing
 from otel_orders.instrumentation.semconv import destination
 from otel_orders.instrumentation.spans import end_dropped
@@ -100,7 +101,10 @@ def test_a_destination_is_named_by_what_is_not_empty_and_said_once(parts: tuple[
 
 @many
 @given(HEADERS)
-def test_headers_of_any_shape_are_sent_with_all_that_the_application_put_there(spans: Spans, own: Any) -> None:
+@example({"one": "a" * 65_536, "other": "a" * 65_536})
+def test_headers_of_any_shape_are_sent_with_all_that_the_application_put_there(
+    spans: Spans, faults: Faults, own: Any
+) -> None:
     as_before = copy.deepcopy(own)
     with bound(ORDER):
         carried = sent(own)
@@ -108,6 +112,8 @@ def test_headers_of_any_shape_are_sent_with_all_that_the_application_put_there(s
     kept = {key: value for key, value in (own or {}).items() if key not in amqp.CARRIED}
     assert {key: value for key, value in carried.items() if key not in amqp.CARRIED} == kept
     assert spans.of("send")[-1].status.is_ok or spans.of("send")[-1].status.is_unset
+    if not leaves_room(own or {}):
+        faults.expected = {amqp.FAULT}
 
 
 @many
