@@ -6,6 +6,7 @@ import difflib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -24,10 +25,24 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder to write into, such as alerts.")]
 Check = Annotated[bool, typer.Option("--check", help="Write nothing; fail, and show how, if it is not what is there.")]
-Grafana = Annotated[str, typer.Option(metavar="URL", help="Where Grafana is, for links in alerts.")]
-Runbooks = Annotated[str, typer.Option(metavar="URL", help="Where the runbooks are shown, for links to them.")]
-Webhook = Annotated[str, typer.Option(metavar="URL", help="What is told of partners' broken promises.")]
-Switch = Annotated[str, typer.Option(metavar="URL", help="The dead man's switch that is told that alerts work.")]
+
+
+def _url(value: str) -> str:
+    """Return *value*, or refuse what Alertmanager and browsers would."""
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or any(map(str.isspace, value)):
+        raise typer.BadParameter(f"{value!r} is no address such as https://host/path")
+    return value
+
+
+Grafana = Annotated[str, typer.Option(metavar="URL", help="Where Grafana is, for links in alerts.", callback=_url)]
+Runbooks = Annotated[
+    str, typer.Option(metavar="URL", help="Where the runbooks are shown, for links to them.", callback=_url)
+]
+Webhook = Annotated[str, typer.Option(metavar="URL", help="What is told of partners' broken promises.", callback=_url)]
+Switch = Annotated[
+    str, typer.Option(metavar="URL", help="The dead man's switch that is told that alerts work.", callback=_url)
+]
 GRAFANA = "http://localhost:3000"
 RUNBOOKS = "http://localhost/otel-orders/alerts/runbooks"
 WEBHOOK = "http://localhost:8080/partner-delays"
@@ -148,7 +163,9 @@ def _put(out: Path, files: dict[str, str], *, check: bool) -> None:
         typer.echo(f"{path}: {'up to date' if check else 'written'}")
     if stale:
         verb = "is" if len(stale) == 1 else "are"
-        raise ConfigurationError(f"{', '.join(stale)} {verb} stale: run the same command without --check")
+        raise ConfigurationError(
+            f"{', '.join(stale)} {verb} stale: run the command that made it, with its options, without --check"
+        )
 
 
 def _there(path: Path) -> str | None:
@@ -161,10 +178,10 @@ def _there(path: Path) -> str | None:
 
 
 def _write(path: Path, text: str, out: Path) -> None:
-    """Write a file; a folder of ours below *out* is made, *out* itself is not: it may be mistyped."""
+    """Write a file; *out* is made where its parent is there, since a longer path that is not may be mistyped."""
     try:
-        if out.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
+        out.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None

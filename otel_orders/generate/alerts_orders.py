@@ -215,8 +215,9 @@ def arrivals() -> Iterator[Alert]:
         hold="15m",
         keep="15m",
         why=(
-            "It looks at a whole hour, so 15 minutes more tell a lull from an outage; the shop's own errors page "
-            "sooner. Hours with fewer than 10 orders say nothing. Prometheus must keep at least a week."
+            "It looks at a whole hour, so 15 minutes more tell a lull from an outage; errors of the services where "
+            "orders begin page sooner. Hours with fewer than 10 orders say nothing. Prometheus must keep at least a "
+            "week."
         ),
     )
     yield Alert(

@@ -28,13 +28,27 @@ def test_what_was_written_is_up_to_date_until_the_lifecycle_changes(run: Run, tm
     assert run(*command, "--lifecycle", LIFECYCLE)[0] == 0
     assert run(*command, "--lifecycle", LIFECYCLE, "--check")[0] == 0
     code, _, err = run(*command, "--lifecycle", changed, "--check")
-    assert (code, err) == (2, f"otel-orders: {tmp_path}/sampling.yaml is stale: run the same command without --check\n")
+    said = "is stale: run the command that made it, with its options, without --check"
+    assert (code, err) == (2, f"otel-orders: {tmp_path}/sampling.yaml {said}\n")
 
 
-def test_a_folder_that_is_not_there_is_one_line_of_error(run: Run, tmp_path: Path) -> None:
-    code, _, err = run("generate", "collector", "--lifecycle", LIFECYCLE, "--out", tmp_path / "none")
+def test_a_folder_is_made_but_no_path_to_it(run: Run, tmp_path: Path) -> None:
+    assert run("generate", "collector", "--lifecycle", LIFECYCLE, "--out", tmp_path / "new")[0] == 0
+    code, _, err = run("generate", "collector", "--lifecycle", LIFECYCLE, "--out", tmp_path / "none/none")
     assert code == 2
-    assert err == f"otel-orders: {tmp_path}/none/sampling.yaml: No such file or directory\n"
+    assert err == f"otel-orders: {tmp_path}/none/none/sampling.yaml: No such file or directory\n"
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("option", ["--partner-webhook", "--watchdog-webhook", "--grafana", "--runbooks-at"])
+@pytest.mark.parametrize("value", ["", "nonsense", "ftp://host/x", "https://", "https://a host/"])
+def test_what_is_no_address_is_refused_before_anything_is_written(
+    run: Run, tmp_path: Path, option: str, value: str
+) -> None:
+    code, _, err = run("generate", "all", "--lifecycle", LIFECYCLE, "--out", tmp_path, option, value)
+    assert code == 2
+    assert "is no address such as https://host/path" in err
+    assert not any(tmp_path.iterdir())
 
 
 def test_all_of_it_is_what_each_command_writes(run: Run, tmp_path: Path) -> None:

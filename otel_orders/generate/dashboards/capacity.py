@@ -53,8 +53,8 @@ def _this_hour() -> Panel:
         Question(
             "Do as many orders come in an hour as usual?",
             "short",
-            "Below half of the usual: look at the shop's errors and at the way in, from outside. Usual is the median "
-            "of this hour in up to 4 past weeks, and absent in the first.",
+            "Below half of the usual: look at the errors where orders begin, and at the way in, from outside. Usual is "
+            "the median of this hour in up to 4 past weeks, and absent in the first.",
             ("OrderCreationFalling",),
         ),
         Query(f"env:orders_created:increase1h{{{ENV}}}", "this hour"),

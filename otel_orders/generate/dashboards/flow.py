@@ -64,7 +64,7 @@ def funnel(lifecycle: Lifecycle) -> Panel:
             f"How many orders came as far as each step, from {way[0]} to {way[-1]}?",
             "short",
             "These are entries in the time that is shown, not the same orders followed: a step far below the one "
-            "before it is where orders gather, or are cancelled. Its owner and queue tell which.",
+            "before it is where orders gather, or end otherwise. Its owner and queue tell which.",
             height=10,
         ),
         *(Query(f"sum (max by (env, status) (increase({reached % quoted(name)}[$__range])))", name) for name in way),
@@ -98,8 +98,8 @@ def milestones(lifecycle: Lifecycle) -> Iterator[Panel]:
         Question(
             "How long do orders take from milestone to milestone?",
             "s",
-            "One that becomes slower while its statuses do not: orders go round again, as rejected ones do. p95 is "
-            "what one of twenty customers sees.",
+            "One that becomes slower while its statuses do not: orders go round again, as those do that are sent "
+            "back. p95 is what one of twenty customers sees.",
             ("PromiseBurnsSlowly",),
             width=24,
         ),

@@ -54,7 +54,7 @@ def order(lifecycle: Lifecycle) -> Board:
         title="Orders: one order",
         description="Type an order's id: its story, its traces and its log lines.",
         variables=(
-            variables.typed("order_id", "Order", "", "The order's id, as the shop knows it."),
+            variables.typed("order_id", "Order", "", "The order's id, as the lifecycle's services write it."),
             variables.typed("trace_id", "Trace", "", "Which trace is shown; click one in the list of events."),
             *(variables.data_source(kind) for kind in (INFINITY, TEMPO, JAEGER, LOKI)),
         ),

@@ -122,8 +122,8 @@ def _milestones() -> Panel:
         Question(
             "How long do the orders of each partner take?",
             "s",
-            "Of the last day, by milestone. One partner far slower than the others: its models are large or its orders "
-            "are odd; all slow: see the overview.",
+            "Of the last day, by milestone. One partner far slower than the others: its orders "
+            "are unusual; all slow: see the overview.",
             width=24,
         ),
         {"milestone": "Milestone", "partner": "Partner"},

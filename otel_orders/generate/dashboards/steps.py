@@ -89,7 +89,6 @@ def calls() -> Panel:
             "reqps",
             "The host that is named is the one to look at, or what lies between. Each retry counts for itself, so a "
             "growing line with steady traffic is retries.",
-            ("RetriesGrowing",),
             width=8,
         ),
         Query(f"sum by (job, server_address, error_type) ({failed})", "{{job}} to {{server_address}}: {{error_type}}"),
