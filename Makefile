@@ -17,7 +17,9 @@ help:  ## show this list
 setup: $(READY)  ## make .venv with the locked dependencies
 
 test: lint  ## check style and types, then run all tests (JOBS=N at a time)
-	$(BIN)/pytest --numprocesses $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder --cov --cov-fail-under=90
+	$(BIN)/pytest --numprocesses $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder --cov --cov-fail-under=90 || { \
+		[ $$? = 1 ] && echo "Once more, alone: what failed beside other tests" >&2 && \
+		$(BIN)/pytest --last-failed --last-failed-no-failures none; }
 
 lint: $(READY)  ## check style and types only
 	$(BIN)/ruff check
