@@ -70,14 +70,15 @@ def test_prometheus_evaluates_every_rule_without_an_error(seen: Seen) -> None:
 
 def test_what_the_ledger_always_shows_is_recorded_once_for_two_replicas(seen: Seen) -> None:
     waiting = [status for status in REFERENCE.statuses.values() if not status.terminal]
+    seen.prometheus.shows('status:orders_stuck:max{status="SUBMITTED"} == 1')
     found = seen.prometheus.shows("status:orders_stuck:max")
     assert {(one["metric"]["status"], one["metric"]["owner"], one["value"][1]) for one in found} == {
         (status.name, status.owner, "1" if status.name == "SUBMITTED" else "0") for status in waiting
     }
     assert len(found) == len(waiting)
-    assert len(seen.prometheus.query('orders_stuck{status="SUBMITTED"}')) == 2
+    assert len(seen.prometheus.shows('orders_stuck{status="SUBMITTED"}')) == 2
     for metric in NEEDED:
-        assert seen.prometheus.query(metric), metric
+        assert seen.prometheus.shows(metric), metric
 
 
 def test_a_stuck_order_becomes_one_page_with_its_numbers(seen: Seen) -> None:
