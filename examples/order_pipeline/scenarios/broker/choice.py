@@ -22,7 +22,7 @@ No RabbitMQ, and no way to start one.  Any one of these will do:
 
 
 @contextmanager
-def broker(*, private: bool = False, statistics_every: float = 5.0) -> Iterator[Broker]:
+def broker(*, private: bool = False, statistics_every: float = 1.0) -> Iterator[Broker]:
     """Give a RabbitMQ that answers; one that was started for this ends with the block, even when we are killed.
 
     private: start one in any case, for whoever stops it in between or counts what is in it.
