@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,6 +48,11 @@ GRAFANA = "http://localhost:3000"
 RUNBOOKS = "http://localhost/otel-orders/alerts/runbooks"
 WEBHOOK = "http://localhost:8080/partner-delays"
 SWITCH = "http://localhost:8080/dead-mans-switch"
+_WRITTEN = Path(str(files("otel_orders.generate"))) / "written"
+OURS = _WRITTEN if _WRITTEN.is_dir() else Path(__file__).parents[2] / "alerts"
+"""Where the runbooks are that come with us: in the package as it is installed, or in the repository."""
+STALE = 1
+"""The exit status of --check where something is stale; what cannot be read or written is 2, as everywhere."""
 
 
 def collector(
@@ -87,7 +93,7 @@ def alertmanager(
 
 
 def runbooks(out: Out, lifecycle: LifecycleFile = "lifecycle.yaml", check: Check = False) -> None:
-    """Write the frame of each alert's runbook, runbooks/*.md; what people wrote below it stays."""
+    """Write each alert's runbook, runbooks/*.md: its frame, with our text below it where there is none yet."""
     _put(out, _runbooks(load_lifecycle(lifecycle), out), check=check)
 
 
@@ -145,13 +151,13 @@ def _dashboards(lifecycle: Lifecycle, runbooks: str) -> dict[str, str]:
 
 def _runbooks(lifecycle: Lifecycle, out: Path) -> dict[str, str]:
     frames = of_runbooks.runbooks(lifecycle)
-    return {name: of_runbooks.framed(frame, _there(out / name)) for name, frame in frames.items()}
+    return {name: of_runbooks.framed(frame, _there(out / name), _there(OURS / name)) for name, frame in frames.items()}
 
 
-def _put(out: Path, files: dict[str, str], *, check: bool) -> None:
-    """Write *files* below *out*, or raise ConfigurationError for those that differ from what is there."""
+def _put(out: Path, texts: dict[str, str], *, check: bool) -> None:
+    """Write *texts* below *out*, or end with STALE where one differs from what is there."""
     stale = []
-    for name, text in files.items():
+    for name, text in texts.items():
         path = out / name
         there = _there(path)
         if check and there != text:
@@ -163,9 +169,9 @@ def _put(out: Path, files: dict[str, str], *, check: bool) -> None:
         typer.echo(f"{path}: {'up to date' if check else 'written'}")
     if stale:
         verb = "is" if len(stale) == 1 else "are"
-        raise ConfigurationError(
-            f"{', '.join(stale)} {verb} stale: run the command that made it, with its options, without --check"
-        )
+        how = "run the command that made it, with its options, without --check"
+        typer.echo(f"otel-orders: {', '.join(stale)} {verb} stale: {how}", err=True)
+        raise typer.Exit(STALE)
 
 
 def _there(path: Path) -> str | None:

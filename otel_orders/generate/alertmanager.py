@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_orders.generate import owners
 from otel_orders.generate.alerts_telemetry import WATCHDOG
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import HEAD, dumped, one_of, quoted
 
 if TYPE_CHECKING:
-    from otel_orders.lifecycle import Calendar, Lifecycle
+    from collections.abc import Iterator, Sequence
+
+    from otel_orders.lifecycle import Calendar, Lifecycle, Sla
 
 FILE: Final = "alertmanager.yaml"
 SECRETS: Final = "/etc/alertmanager/secrets"
@@ -24,22 +27,23 @@ WATCHED_EVERY: Final = "5m"
 UNOWNED: Final = "#orders"
 """Where owners without a contact in the lifecycle are told."""
 
-_PROMISES: Final = ("PromiseBurnsFast", "PromiseBurnsSlowly")
 CAUSES: Final[dict[str, tuple[str, ...]]] = {
-    "StageBlind": ("StageStalled", "QueueStalled", "QueueOld", "OrderStuck", *_PROMISES),
-    "QueueMissing": ("StageStalled", "QueueStalled", "QueueOld", "OrderStuck", *_PROMISES),
-    "QueueWithoutConsumers": ("StageStalled", "QueueStalled", "QueueOld", "OrderStuck", *_PROMISES),
-    "QueueStalled": ("StageStalled", "QueueOld", "OrderStuck", *_PROMISES),
-    "StageStalled": ("QueueOld", "OrderStuck", *_PROMISES),
-    "WorkSlow": ("StageStalled", "QueueStalled", "QueueOld", *_PROMISES),
-    "QueueOld": _PROMISES,
+    "StageBlind": ("StageStalled", "QueueStalled", "QueueOld", "OrderStuck"),
+    "QueueMissing": ("StageStalled", "QueueStalled", "QueueOld", "OrderStuck"),
+    "QueueWithoutConsumers": ("StageStalled", "QueueStalled", "QueueOld", "OrderStuck"),
+    "QueueStalled": ("StageStalled", "QueueOld", "OrderStuck"),
+    "StageStalled": ("QueueOld", "OrderStuck"),
+    "WorkSlow": ("StageStalled", "QueueStalled", "QueueOld"),
 }
 """What is a consequence of what, in the same status and of the same owner: only the cause is told.
 
 Of the same owner, since a queue of others in that status (a copy for a partner's notices) holds up no stage.  No two
 are causes of each other.
 """
-_BROKER: Final = ("QueueStalled", "StageStalled", "QueueOld", "OrderStuck", *_PROMISES)
+DELAYS: Final = (*CAUSES, "QueueOld")
+"""What delays the orders of a status, so that promises are broken which run while orders are in it."""
+_PROMISES: Final = ("PromiseBurnsFast", "PromiseBurnsSlowly")
+_BROKER: Final = ("QueueStalled", "StageStalled", "QueueOld", "OrderStuck")
 
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _HEAD: Final = f"""\
@@ -127,28 +131,45 @@ def _of_owner(owner: str, lifecycle: Lifecycle) -> dict[str, Any]:
 
 
 def _inhibitions(lifecycle: Lifecycle) -> list[dict[str, Any]]:
-    rules = [_inhibition(cause, effects, ["env", "status", "owner"]) for cause, effects in CAUSES.items()]
-    rules.append(_inhibition("PromiseBurnsFast", ("PromiseBurnsSlowly",), ["env", "sla"]))
+    rules = [_inhibition((cause,), effects, ["env", "status", "owner"]) for cause, effects in CAUSES.items()]
+    rules.extend(rule for sla in lifecycle.slas.values() for rule in _of_promise(sla, lifecycle))
+    rules.append(_inhibition(("PromiseBurnsFast",), ("PromiseBurnsSlowly",), ["env", "sla"]))
     store = ("LedgerLagging", "LedgerSourceUnread", "LedgerBacklog")
-    rules.append(_inhibition("LedgerStoreFailing", store, ["env"]))
-    rules.append(_inhibition("DeadLetters", ("MessagesGone", "RetriesGrowing"), ["env", "queue"]))
+    rules.append(_inhibition(("LedgerStoreFailing",), store, ["env"]))
+    rules.append(_inhibition(("DeadLetters",), ("MessagesGone", "RetriesGrowing"), ["env", "queue"]))
     if lifecycle.queues:
         fed = one_of({queue.status: None for queue in lifecycle.queues.values()})
-        rules.append(_inhibition("BrokerUnreachable", ("PublishErrors", "ConsumeErrors", "ServerErrors"), ["env"]))
+        rules.append(_inhibition(("BrokerUnreachable",), ("PublishErrors", "ConsumeErrors", "ServerErrors"), ["env"]))
         # The record of who settled a message may die with its consumer: then it is no lost message.
-        rules.append(_inhibition("QueueWithoutConsumers", ("MessagesGone",), ["env", "queue"]))
-        rules.append(_inhibition("BrokerUnreachable", _BROKER, ["env"], f'status=~"{fed}"'))
-    # What is absent has no labels that it could have in common with others.
-    rules.append(_inhibition("CollectorDown", ("StageBlind", "TelemetryLost", "MessagesGone"), []))
+        rules.append(_inhibition(("QueueWithoutConsumers",), ("MessagesGone",), ["env", "queue"]))
+        rules.append(_inhibition(("BrokerUnreachable",), _BROKER, ["env"], f'status=~"{fed}"'))
+    unheard = ("StageBlind", "TelemetryLost", "MessagesGone")
+    rules.extend(_inhibition((cause,), unheard, ["env"]) for cause in ("CollectorDown", "CollectorMissing"))
+    # One that serves all environments has none of its own, and neither has what was never there.
+    rules.append(_inhibition(("CollectorDown",), unheard, [], source=('env=""',)))
     return rules
 
 
-def _inhibition(cause: str, effects: tuple[str, ...], equal: list[str], *more: str) -> dict[str, Any]:
+def _of_promise(sla: Sla, lifecycle: Lifecycle) -> Iterator[dict[str, Any]]:
+    """Yield what silences that a promise is broken: what delays orders on the way to it, and is told itself."""
+    this = f"sla={quoted(sla.name)}"
+    way = owners.on_the_way(sla, lifecycle)
+    for owner, statuses in way.items():
+        there = ('severity="critical"', f'status=~"{one_of(statuses)}"', f"owner={quoted(owner)}")
+        yield _inhibition(DELAYS, _PROMISES, ["env"], this, source=there)
+    if {queue.status for queue in lifecycle.queues.values()} & {name for names in way.values() for name in names}:
+        yield _inhibition(("BrokerUnreachable",), _PROMISES, ["env"], this)
+
+
+def _inhibition(
+    causes: Sequence[str], effects: Sequence[str], equal: Sequence[str], *more: str, source: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return a rule.  more, source: matchers of what is silenced, and of what silences it, beside their names."""
     found: dict[str, Any] = {
-        "source_matchers": [f'alertname="{cause}"'],
+        "source_matchers": [f'alertname=~"{"|".join(causes)}"', *source],
         "target_matchers": [f'alertname=~"{"|".join(effects)}"', *more],
     }
-    return found | ({"equal": equal} if equal else {})
+    return found | ({"equal": [*equal]} if equal else {})
 
 
 def _receivers(lifecycle: Lifecycle, partner_webhook: str, watchdog_webhook: str) -> list[dict[str, Any]]:

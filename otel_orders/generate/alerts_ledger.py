@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_orders import names
 from otel_orders.generate import links
+from otel_orders.generate.absence import gone_series, lacking
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import Alert
 from otel_orders.generate.words import COUNT, LENGTH
@@ -26,7 +27,7 @@ def ledger() -> Iterator[Alert]:
     """Yield what goes wrong in the ledger, on which all other alerts on orders stand."""
     yield Alert(
         name="LedgerDown",
-        expr=f"absent({_SWEPT})",
+        expr=gone_series(_SWEPT),
         severity="critical",
         summary="No ledger is seen: nobody knows where orders are",
         description=(
@@ -41,9 +42,7 @@ def ledger() -> Iterator[Alert]:
     )
     yield Alert(
         name="LedgerMetricsAbsent",
-        expr="(\n  "
-        + "\n  or ".join(f'label_replace(absent({one}), "metric", "{one}", "", "")' for one in NEEDED)
-        + f"\n)\nand on () (count({_SWEPT}) > 0)",
+        expr="\nor ".join(f'label_replace(\n  {lacking(_SWEPT, one)},\n  "metric", "{one}", "", "")' for one in NEEDED),
         severity="warning",
         summary="The ledger does not show {{ $labels.metric }}",
         description=(

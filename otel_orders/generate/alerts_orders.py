@@ -135,7 +135,7 @@ def promises(lifecycle: Lifecycle) -> Iterator[Alert]:
             why="As PromiseAtRisk: days have passed already, and orders come and go one by one.",
         )
     for sla in lifecycle.slas.values():
-        yield _partner(sla, owners.of_sla(sla, lifecycle))
+        yield _partner(sla, owners.last_step(sla, lifecycle).owner)
 
 
 def _burning(sla: Sla, name: str, asked_for: burn.Burn) -> Alert:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from otel_orders import names
 from otel_orders.generate import links, owners
+from otel_orders.generate.absence import lacking
 from otel_orders.generate.grown import grown
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import Alert, one_of, quoted
@@ -91,7 +92,7 @@ def broker() -> Iterator[Alert]:
     )
     yield Alert(
         name="QueuesUnwatched",
-        expr=f"absent({names.PROBE_UP})\nand on () (count(otel_orders_ledger_swept_timestamp_seconds) > 0)",
+        expr=lacking("otel_orders_ledger_swept_timestamp_seconds", names.PROBE_UP),
         severity="warning",
         summary="The ledger runs without a probe of RabbitMQ",
         description="No ledger was started with --rabbitmq: no alert on a queue can fire.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_orders import names
 from otel_orders.generate import links, owners
+from otel_orders.generate.absence import LATELY, gone
 from otel_orders.generate.grown import grown
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import Alert, Severity, quoted
@@ -139,7 +140,7 @@ def silences(lifecycle: Lifecycle) -> Iterator[Alert]:
         for service in listed:
             yield Alert(
                 name="ServiceNotScraped",
-                expr=f"absent(up{{{of_jobs([service])}}} == 1)",
+                expr=_unanswered(service),
                 severity="warning",
                 summary=f"Prometheus gets no metrics of {said(service)}",
                 description=(
@@ -171,6 +172,11 @@ def silences(lifecycle: Lifecycle) -> Iterator[Alert]:
             why="What is sent again is no loss and not counted; 5 minutes tell a fault from the end of a process.",
             labels={"owner": owner},
         )
+
+
+def _unanswered(service: str) -> str:
+    up = f"up{{{of_jobs([service])}}}"
+    return gone(f"{up} == 1", f"max_over_time({up}[{LATELY}]) == 1")
 
 
 def disagreements(lifecycle: Lifecycle) -> Iterator[Alert]:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from otel_orders import names
 from otel_orders.generate import links
+from otel_orders.generate.absence import gone_series
 from otel_orders.generate.grown import grown
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import Alert
-from otel_orders.generate.words import COUNT
+from otel_orders.generate.rules import COLLECTORS, of_collector
+from otel_orders.generate.words import COUNT, asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +47,7 @@ def collector() -> Iterator[Alert]:
     """Yield what the Collector refuses, drops and keeps waiting."""
     yield Alert(
         name="CollectorDown",
-        expr=f"absent({{{_named('otelcol_process_uptime')}}})",
+        expr=gone_series(COLLECTORS),
         severity="critical",
         summary="No Collector is seen",
         description=(
@@ -60,6 +63,7 @@ def collector() -> Iterator[Alert]:
         ),
         labels=_OWNER,
     )
+    yield _missing()
     yield _growing(
         "CollectorDropping",
         ("otelcol_exporter_enqueue_failed_{}", "otelcol_exporter_send_failed_{}"),
@@ -97,15 +101,38 @@ def collector() -> Iterator[Alert]:
     )
 
 
-def _named(name: str) -> str:
-    """Return the matcher of a Collector's counter: with our configs it has no suffix, with others it may have."""
-    return f'__name__=~"{name}(_seconds)?(_total)?"'
+def _missing() -> Alert:
+    before = "max_over_time(env:otelcol_collectors:count{}[6h])"
+    return Alert(
+        name="CollectorMissing",
+        expr=(
+            f"env:otelcol_collectors:count < {before.format('')}\n"
+            f"and on (env) max by (env) (status:{names.STAGE_BLIND}:max) == 1"
+        ),
+        severity="critical",
+        summary="A Collector is missing, and stages are blind",
+        description=(
+            "{{ $value }} of "
+            + asked(before.format("{env=%q}"), "env", shown=COUNT)
+            + " Collectors are left, and services are no longer heard: those that sent to the missing one keep their "
+            "newest 8,192 events and try for 10 minutes; what is older is lost then."
+        ),
+        dashboard=links.TELEMETRY,
+        hold="1m",
+        keep="20m",
+        why=(
+            "Services that are not heard have been silent for their quiet_after already. It looks back for 6 hours, so "
+            "one that was taken away on purpose is missed no longer than that, and only by a stage that is blind. Kept "
+            "for 20 minutes, it outlasts the stages that were blind meanwhile."
+        ),
+        labels=_OWNER,
+    )
 
 
 def _growing(
     name: str, metrics: tuple[str, ...], by: str, *, summary: str, description: str, why: str, hold: str = "1m"
 ) -> Alert:
-    series = [grown("", _named(metric.format(signal)), "10m") for metric in metrics for signal in _SIGNALS]
+    series = [grown("", of_collector(metric.format(signal)), "10m") for metric in metrics for signal in _SIGNALS]
     # Metrics of different names may have the same labels, of which `or` would keep one: so each is told apart.
     told_apart = [f'label_replace(\n  {one},\n  "what", "{place}", "", "")' for place, one in enumerate(series)]
     joined = "\n  or ".join(told_apart)

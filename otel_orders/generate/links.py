@@ -13,11 +13,11 @@ CAPACITY: Final = "otel-orders-capacity"
 ORDER: Final = "otel-orders-order"
 TELEMETRY: Final = "otel-orders-telemetry"
 
-OF_STATUS: Final = f"{OVERVIEW}?var-status={{{{ $labels.status }}}}"
-OF_SLA: Final = f"{OVERVIEW}?var-sla={{{{ $labels.sla }}}}"
-OF_QUEUE: Final = f"{QUEUES}?var-queue={{{{ $labels.queue }}}}"
-OF_SERVICE: Final = f"{SERVICES}?var-service_name={{{{ $labels.service_name }}}}"
-OF_PARTNER: Final = f"{PARTNERS}?var-partner={{{{ $labels.partner }}}}"
+OF_STATUS: Final = f"{OVERVIEW}?var-status={{{{ $labels.status | urlquery }}}}"
+OF_SLA: Final = f"{OVERVIEW}?var-sla={{{{ $labels.sla | urlquery }}}}"
+OF_QUEUE: Final = f"{QUEUES}?var-queue={{{{ $labels.queue | urlquery }}}}"
+OF_SERVICE: Final = f"{SERVICES}?var-service_name={{{{ $labels.service_name | urlquery }}}}"
+OF_PARTNER: Final = f"{PARTNERS}?var-partner={{{{ $labels.partner | urlquery }}}}"
 
 
 def of_queue(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from otel_orders.lifecycle import Lifecycle, Queue, Sla
+    from otel_orders.lifecycle import Lifecycle, Queue, Sla, Status
 
 TELEMETRY: Final = "telemetry"
 """Who runs the ledger, the Collector and Prometheus: no lifecycle names them."""
@@ -34,8 +34,20 @@ def of_queue(queue: Queue, lifecycle: Lifecycle) -> str:
     return owner.name if owner is not None else lifecycle.statuses[queue.status].owner
 
 
-def of_sla(sla: Sla, lifecycle: Lifecycle) -> str:
-    """Return whose move the last step of a promise is."""
+def last_step(sla: Sla, lifecycle: Lifecycle) -> Status:
+    """Return the status whose move is the last one of a promise: its owner is who keeps it."""
     before = [status for status in lifecycle.statuses.values() if sla.end_status in status.next]
     steps = [status for status in before if status.name == sla.start_status] or before
-    return max(steps, key=lambda status: status.rank).owner if steps else lifecycle.statuses[sla.start_status].owner
+    return max(steps, key=lambda status: status.rank) if steps else lifecycle.statuses[sla.start_status]
+
+
+def on_the_way(sla: Sla, lifecycle: Lifecycle) -> dict[str, list[str]]:
+    """Return the statuses in which an order may wait while a promise runs, by whose move it is."""
+    found, ahead = set(), [sla.start_status]
+    while ahead:
+        name = ahead.pop()
+        if name not in found and name not in sla.void_on and sla.end_status in lifecycle.forward[name]:
+            found.add(name)
+            ahead += [after for after in lifecycle.statuses[name].next if after != sla.end_status]
+    waiting = {owner: [name for name in listed if name in found] for owner, listed in open_statuses(lifecycle).items()}
+    return {owner: listed for owner, listed in waiting.items() if listed}

@@ -126,7 +126,8 @@ def promises(lifecycle: Lifecycle) -> Iterator[Record]:
 
 
 def _sla_labels(sla: Sla, lifecycle: Lifecycle) -> dict[str, str]:
-    return {"owner": owners.of_sla(sla, lifecycle), "status": sla.start_status, "sla": sla.name}
+    step = owners.last_step(sla, lifecycle)
+    return {"owner": step.owner, "status": step.name, "sla": sla.name}
 
 
 def _shares(window: str) -> Iterator[Record]:
@@ -208,3 +209,13 @@ def telemetry() -> Iterator[Record]:
     yield Record("env:otel_orders_ledger_store_bytes:max", deduplicated("otel_orders_ledger_store_bytes"))
     used = deduplicated("otelcol_exporter_queue_size / (otelcol_exporter_queue_capacity > 0)", "exporter")
     yield Record("exporter:otelcol_exporter_queue_used:ratio", used)
+    yield Record("env:otelcol_collectors:count", f"count by (env) ({COLLECTORS})")
+
+
+def of_collector(name: str) -> str:
+    """Return the matcher of a Collector's metric: with our configs it has no suffix, with others it may have."""
+    return f'__name__=~"{name}(_seconds|_bytes)?(_total)?"'
+
+
+COLLECTORS: Final = f"{{{of_collector('otelcol_process_uptime')}}}"
+"""A series for each Collector."""

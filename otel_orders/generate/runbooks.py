@@ -35,10 +35,13 @@ def runbooks(lifecycle: Lifecycle) -> dict[str, str]:
     return {f"runbooks/{name}.md": _frame(name, rules) for name, rules in by_name.items()}
 
 
-def framed(frame: str, there: str | None) -> str:
-    """Return *frame* around the written part of what is *there*, or above headings to fill in."""
+def framed(frame: str, there: str | None, suggested: str | None = None) -> str:
+    """Return *frame* above the written part of what is *there*.
+
+    Where nothing is, above that of *suggested*, another runbook of the same alert, or above headings to fill in.
+    """
     if there is None:
-        return frame + _BLANK
+        return frame + (_BLANK if suggested is None else suggested.partition(END + "\n")[2])
     _, mark, written = there.partition(END + "\n")
     return frame + (written if mark else f"\n{there}")
 

@@ -55,6 +55,7 @@ class Alertmanager:
         }
 
     def state(self, **labels: str) -> str:
+        self._settled(labels)
         (alert,) = self.alerts(**labels)
         return str(alert["status"]["state"])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from otel_orders.generate.alertmanager import CAUSES, alertmanager
+from otel_orders.generate.alertmanager import CAUSES, DELAYS, alertmanager
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.lifecycle import parse_lifecycle
 from tests.alerts.running import alerting
@@ -136,6 +136,9 @@ def test_a_queue_that_is_not_the_stages_own_silences_nothing(running: Alertmanag
     [
         ("BrokerUnreachable", "PublishErrors", {}, {"env": "elsewhere"}),
         ("BrokerUnreachable", "StageStalled", {"status": "SUBMITTED"}, {"status": "PACKAGING"}),
+        ("BrokerUnreachable", "PromiseBurnsFast", {"sla": "price_in_5_minutes"}, {"env": "elsewhere"}),
+        ("CollectorMissing", "StageBlind", {}, {"env": "elsewhere"}),
+        ("CollectorDown", "StageBlind", {}, {"env": "elsewhere"}),
         ("PromiseBurnsFast", "PromiseBurnsSlowly", {"sla": "price"}, {"sla": "ship"}),
         ("DeadLetters", "MessagesGone", {"queue": "pricing.requests"}, {"queue": "crm.priced"}),
     ],
@@ -149,6 +152,31 @@ def test_a_cause_silences_what_it_has_in_common(
     running.post({"alertname": effect, "n": "2"} | env | same | other)
     assert running.state(alertname=effect, n="1", **(env | same)) == "suppressed"
     assert running.state(alertname=effect, n="2", **(env | same | other)) == "active"
+
+
+@pytest.mark.parametrize("cause", DELAYS)
+def test_a_broken_promise_is_silent_while_what_delays_its_orders_is_told(cause: str, running: Alertmanager) -> None:
+    env = {"env": f"promise-{cause}", "severity": "critical"}
+    running.post({"alertname": cause, "status": "PRICE_CALCULATED", "owner": "crm"} | env)
+    broken = {"alertname": "PromiseBurnsFast", "owner": "mes"} | env
+    running.post(broken | {"sla": "manufacturing_within_24_hours", "status": "MANUFACTURING_APPROVED"})
+    running.post(broken | {"sla": "price_in_5_minutes", "status": "SUBMITTED"})
+    assert running.state(sla="manufacturing_within_24_hours", **broken) == "suppressed"
+    assert running.state(sla="price_in_5_minutes", **broken) == "active"
+
+
+def test_a_delay_that_calls_nobody_silences_no_promise(running: Alertmanager) -> None:
+    env = {"env": "promise-warned", "owner": "mes", "status": "SUBMITTED"}
+    running.post({"alertname": "QueueOld", "severity": "warning"} | env)
+    running.post({"alertname": "PromiseBurnsFast", "sla": "price_in_5_minutes", "severity": "critical"} | env)
+    assert running.state(alertname="PromiseBurnsFast", **env) == "active"
+
+
+def test_a_collector_of_all_environments_silences_in_all_of_them(running: Alertmanager) -> None:
+    running.post({"alertname": "CollectorDown", "owner": "telemetry"})
+    running.post({"alertname": "StageBlind", "env": "any", "status": "SUBMITTED", "owner": "mes"})
+    assert running.state(alertname="StageBlind", env="any") == "suppressed"
+    running.post({"alertname": "CollectorDown", "owner": "telemetry"}, over=True)
 
 
 def test_one_status_is_one_notification_and_one_who_is_late_is_escalated(running: Alertmanager) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 from otel_orders.generate.dashboards.panels import Limits, Panel, Question, lines, numbers
 from otel_orders.generate.dashboards.queries import ENV, Query
 from otel_orders.generate.grown import grown
+from otel_orders.generate.rules import of_collector
 
 _SIGNALS: Final = {"spans": "spans", "log_records": "log records"}
 
@@ -31,7 +32,7 @@ def _collectors() -> Panel:
             "short",
             "None: services keep their newest 8,192 events and try for 10 minutes; what is older is lost then. Fewer "
             "than there should be: the others are full, or down.",
-            ("CollectorDown",),
+            ("CollectorDown", "CollectorMissing"),
             width=4,
         ),
         Query(f"count({_metric('otelcol_process_uptime')}) or vector(0)", "Collectors"),
@@ -135,15 +136,11 @@ def _memory() -> Panel:
 
 
 def _metric(name: str, selector: str = "") -> str:
-    return "{" + ",".join(filter(None, (_named(name), selector, ENV))) + "}"
-
-
-def _named(name: str) -> str:
-    return f'__name__=~"{name}(_seconds|_bytes)?(_total)?"'
+    return "{" + ",".join(filter(None, (of_collector(name), selector, ENV))) + "}"
 
 
 def _grown(name: str) -> str:
-    return grown("", f"{_named(name)},{ENV}", "10m")
+    return grown("", f"{of_collector(name)},{ENV}", "10m")
 
 
 def _called(signal: str) -> str:

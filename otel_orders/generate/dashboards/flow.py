@@ -82,7 +82,7 @@ def arrivals(lifecycle: Lifecycle) -> Panel:
             ("StageStalled",),
             height=10,
         ),
-        *each_status(lifecycle, "status:orders_reached:increase1h%s"),
+        *each_status("status:orders_reached:increase1h%s", lifecycle.statuses.values()),
     )
 
 
@@ -109,9 +109,10 @@ def milestones(lifecycle: Lifecycle) -> Iterator[Panel]:
 
 
 def _way(lifecycle: Lifecycle) -> Iterator[str]:
-    """Yield the ordinary way of an order up to its end: the first `next` of each status is where most go."""
+    """Yield the ordinary way of an order, its end included: the first `next` of each status is where most go."""
     name, passed = next(one.name for one in lifecycle.statuses.values() if one.initial), set()
-    while name not in passed and not lifecycle.statuses[name].terminal:
+    while name not in passed:
         yield name
         passed.add(name)
-        name = lifecycle.statuses[name].next[0]
+        if ahead := lifecycle.statuses[name].next:
+            name = ahead[0]

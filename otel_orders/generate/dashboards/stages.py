@@ -12,7 +12,7 @@ from otel_orders.generate.dashboards.tables import RANK, Column, Link, table
 from otel_orders.generate.rule import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from otel_orders.lifecycle import Lifecycle, Status
 
@@ -31,7 +31,7 @@ def verdicts(lifecycle: Lifecycle) -> Panel:
             width=16,
             height=10,
         ),
-        *each_status(lifecycle, "status:order_stage_state:max%s"),
+        *each_status("status:order_stage_state:max%s", open_statuses(lifecycle)),
         named=STATES,
     )
 
@@ -83,7 +83,7 @@ def where(lifecycle: Lifecycle) -> Panel:
             Column("Stuck", f"sum {by} (status:{names.STUCK}:max{{{ENV}}})", "short", Limits(0.5, 1)),
         ],
         sort=RANK,
-        links=[Link("Status", "Its oldest orders", f"/d/{links.OVERVIEW}?var-status=${{__value.raw}}")],
+        links=[Link("Status", "Its oldest orders", f"/d/{links.OVERVIEW}?var-status=${{__value.raw:percentencode}}")],
     )
 
 
@@ -96,7 +96,7 @@ def counts(lifecycle: Lifecycle) -> Panel:
             "A band that grows is a stage that takes more than it passes on: look at its queue and its services.",
             ("StageStalled",),
         ),
-        *each_status(lifecycle, f"status:{names.IN_STATUS}:max%s"),
+        *each_status(f"status:{names.IN_STATUS}:max%s", open_statuses(lifecycle)),
         stacked=True,
     )
 
@@ -110,7 +110,7 @@ def ages(lifecycle: Lifecycle) -> Panel:
             "A line that rises as fast as time is one order that nobody moves: choose its status and open the order.",
             ("OrderStuck",),
         ),
-        *each_status(lifecycle, f"time() - status:{names.OLDEST_ENTERED}:max%s"),
+        *each_status(f"time() - status:{names.OLDEST_ENTERED}:max%s", open_statuses(lifecycle)),
     )
 
 
@@ -119,6 +119,6 @@ def open_statuses(lifecycle: Lifecycle) -> Iterator[Status]:
     return (status for status in lifecycle.statuses.values() if not status.terminal)
 
 
-def each_status(lifecycle: Lifecycle, expr: str) -> list[Query]:
-    """Return a query for each status, so that they stand in pipeline order; `%s` in *expr* is the selector."""
-    return [Query(expr % f"{{status={quoted(one.name)},{ENV}}}", one.name) for one in open_statuses(lifecycle)]
+def each_status(expr: str, statuses: Iterable[Status]) -> list[Query]:
+    """Return a query for each of *statuses*, so that they stand in their order; `%s` in *expr* is the selector."""
+    return [Query(expr % f"{{status={quoted(one.name)},{ENV}}}", one.name) for one in statuses]
