@@ -63,6 +63,7 @@ def test_the_wheel_holds_the_package_its_types_and_its_licence_and_nothing_else(
         names = archive.namelist()
     assert "otel_orders/py.typed" in names
     assert "otel_orders/event.py" in names
+    assert "otel_orders/generate/written/runbooks/OrderStuck.md" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert {name.partition("/")[0].removesuffix(".dist-info") for name in names} == {
         "otel_orders",
