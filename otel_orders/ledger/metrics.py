@@ -21,6 +21,7 @@ from otel_orders.ledger.outage import REASONS
 from otel_orders.ledger.store import LIFECYCLE
 from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.totals import INFINITE, SUM, edges
+from otel_orders.ledger.worst import MOST_HELD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -67,8 +68,6 @@ HISTOGRAMS: Final = {
     names.TIME_IN_STATUS: (["status", "partner"], "Time that orders spent in a status they have left."),
     names.MILESTONE: (["milestone", "partner"], "Time between two statuses, with everything between."),
 }
-MOST_HELD: Final = 1_000
-"""Orders on hold that are passed over, for one status, to find the oldest that is not: a scrape must stay cheap."""
 CORRECTED: Final = (names.REACHED, names.TIME_IN_STATUS, names.MILESTONE, names.SLA_MET, names.SLA_BREACHED)
 """Counters that a late event may prove wrong."""
 

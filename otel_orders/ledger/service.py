@@ -24,6 +24,7 @@ from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.store.sqlite import SqliteStore
 from otel_orders.ledger.story import story, told_hold
 from otel_orders.ledger.watch import Watch
+from otel_orders.ledger.worst import Worst, worst
 from otel_orders.ledger.writer import Writer
 
 if TYPE_CHECKING:
@@ -170,6 +171,11 @@ class Ledger:
             Waiting(one.order_id, one.since, held(one.state, now))
             for one in self._store.longest_waiting(self.plan.rank(status), limit)
         ]
+
+    def worst(self, limit: int) -> list[Worst]:
+        """Return the orders that have used most of the time that they may wait, over all statuses."""
+        self._agree()
+        return worst(self._store, self.lifecycle, time.time_ns(), limit)
 
     def report(self, selection: Selection) -> Report:
         """Return business figures; takes a look at every order."""

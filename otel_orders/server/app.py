@@ -51,6 +51,7 @@ def create_app(
             Route("/holds", operators.release, methods=["DELETE"]),
             Route("/erasures", operators.erase, methods=["POST"]),
             Route("/audit", operators.audit),
+            Route("/orders", worst),
             Route("/orders/{order_id:path}", order),
             Route("/statuses/{status}/orders", waiting),
             Route("/report", reports.report),
@@ -121,13 +122,26 @@ def waiting(request: Request) -> Response:
     status = request.path_params["status"]
     if ledger.lifecycle.status(status) is None:
         raise HTTPException(404, f"the lifecycle has no such status; it has {', '.join(ledger.lifecycle.statuses)}")
-    limit = request.query_params.get("limit", "20")
-    if not (_LIMIT.fullmatch(limit) and int(limit) <= MAX_LISTED):
-        raise HTTPException(400, f"limit: expected 1 to {MAX_LISTED}")
-    found = ledger.longest_waiting(status, int(limit))
+    found = ledger.longest_waiting(status, _limit(request))
     if pages.wants_page(request):
         return pages.status_page(status, found, ledger.env)
     return JSONResponse({"orders": [order._asdict() for order in found]})
+
+
+def worst(request: Request) -> Response:
+    """GET /orders?limit=N: the orders that have used most of the time that they may wait, wherever they are."""
+    ledger: Ledger = request.app.state.ledger
+    found = ledger.worst(_limit(request))
+    if pages.wants_page(request):
+        return pages.worst_page(found, ledger.env)
+    return JSONResponse({"orders": [order._asdict() for order in found]})
+
+
+def _limit(request: Request) -> int:
+    limit = request.query_params.get("limit", "20")
+    if not (_LIMIT.fullmatch(limit) and int(limit) <= MAX_LISTED):
+        raise HTTPException(400, f"limit: expected 1 to {MAX_LISTED}")
+    return int(limit)
 
 
 def metrics(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The web pages: the board, one status's longest waiting orders, one order's story.
+"""The web pages: the board, the worst orders, one status's longest waiting ones, one order's story.
 
 For people who look and change nothing.  Templates escape all that comes from outside; no script runs and nothing is
 loaded from elsewhere, which the pages' Content-Security-Policy also says.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from otel_orders.ledger.board import OtherLifecycle, Stage
     from otel_orders.ledger.report import Report
     from otel_orders.ledger.service import Waiting
+    from otel_orders.ledger.worst import Worst
 
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'",
@@ -50,6 +51,11 @@ def board_page(stages: Sequence[Stage], quiet: Sequence[str], others: Sequence[O
 def status_page(stage: str, orders: Sequence[Waiting], env: str) -> Response:
     """Return the orders that wait longest in the status *stage*."""
     return _page("status.html", stage=stage, orders=orders, env=env, now=time.time_ns())
+
+
+def worst_page(orders: Sequence[Worst], env: str) -> Response:
+    """Return the orders that are worst off."""
+    return _page("worst.html", orders=orders, env=env, now=time.time_ns())
 
 
 def order_page(story: Mapping[str, Any], env: str) -> Response:

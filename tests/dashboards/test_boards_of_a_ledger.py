@@ -80,6 +80,15 @@ def test_the_orders_that_wait_longest_are_listed_oldest_first(ledger: httpx.Clie
     assert [row["Since"] for row in found] == sorted(row["Since"] for row in found)
 
 
+def test_the_worst_orders_are_listed_with_whose_move_it_is(ledger: httpx.Client) -> None:
+    found = rows("Which 20 orders are furthest over their limit, or nearest to it?", ledger)
+    assert [(row["Order"], row["Status"], row["Whose move"]) for row in found] == [
+        (ORDER, "SUBMITTED", "mes"),
+        ("B-2", "SUBMITTED", "mes"),
+    ]
+    assert all(0 <= row["Limit used"] < 0.01 for row in found)
+
+
 def test_one_order_is_told_where_it_is_and_whose_move_it_is(ledger: httpx.Client) -> None:
     (row,) = rows("Where is the order, and whose move is it?", ledger)
     assert row.items() >= {"Status": "SUBMITTED", "Whose move": "mes", "Stuck": "no", "Partner": "acme"}.items()

@@ -132,9 +132,27 @@ def test_the_orders_that_wait_longest_come_first(client: httpx.Client) -> None:
     assert client.get("/statuses/SUBMITTED/orders").json() == {"orders": []}
 
 
+def test_the_worst_orders_are_those_that_used_most_of_their_limit_wherever_they_wait(client: httpx.Client) -> None:
+    def at(hours_ago: int) -> int:
+        return time.time_ns() - hours_ago * 3600 * SECOND
+
+    # A day and a day may pass in INITIATED and SUBMITTED, two days in PRICE_CALCULATED; SHIPPED has a week.
+    since = {"INITIATED": 20, "SUBMITTED": 30, "PRICE_CALCULATED": 42, "SHIPPED": 60, "CLOSED": 900}
+    post(client, *(changed(f"in {name}", name, occurred_at=at(hours)) for name, hours in since.items()))
+    post(client, changed("younger", occurred_at=at(19)))
+    answer = client.get("/orders", params={"limit": 4}).json()["orders"]
+    assert [order["order_id"] for order in answer] == ["in SUBMITTED", "in PRICE_CALCULATED", "in INITIATED", "younger"]
+    assert (answer[0]["status"], answer[0]["owner"], answer[0]["stuck_after"]) == ("SUBMITTED", "mes", 86_400)
+    assert answer[0]["used"] == pytest.approx(1.25, abs=0.01)
+    page = client.get("/orders", headers={"accept": "text/html"}).text
+    assert page.index("in%20SUBMITTED") < page.index("in%20INITIATED") < page.index("in%20SHIPPED")
+    assert "in%20CLOSED" not in page
+
+
+@pytest.mark.parametrize("path", ["/orders", "/statuses/INITIATED/orders"])
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "", "1.5", "٣", "9" * 5000, "01"])
-def test_a_limit_out_of_bounds_is_refused(client: httpx.Client, limit: str) -> None:
-    answer = client.get("/statuses/INITIATED/orders", params={"limit": limit})
+def test_a_limit_out_of_bounds_is_refused(client: httpx.Client, path: str, limit: str) -> None:
+    answer = client.get(path, params={"limit": limit})
     assert answer.status_code == 400
     assert answer.json() == {"error": "limit: expected 1 to 1000"}
 
@@ -190,7 +208,16 @@ def test_a_ledger_that_cannot_write_is_not_ready_and_counts_it(ledger: Ledger, c
     Path(f"{store}.old").rename(store)
 
 
-ASKED = ["/", "/statuses", "/orders/A-1", "/statuses/INITIATED/orders", "/metrics", "/find?order_id=A-1", "/nowhere"]
+ASKED = [
+    "/",
+    "/statuses",
+    "/orders",
+    "/orders/A-1",
+    "/statuses/INITIATED/orders",
+    "/metrics",
+    "/find?order_id=A-1",
+    "/nowhere",
+]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +303,9 @@ def test_the_search_field_leads_to_the_order_and_nowhere_else(client: httpx.Clie
     assert (answer.status_code, answer.headers["location"]) == (303, leads_to)
 
 
-@pytest.mark.parametrize("path", ["/", "/statuses", "/statuses/INITIATED/orders", "/orders/<i>x", "/orders/nobody"])
+@pytest.mark.parametrize(
+    "path", ["/", "/orders", "/statuses", "/statuses/INITIATED/orders", "/orders/<i>x", "/orders/nobody"]
+)
 def test_pages_run_and_load_nothing_and_escape_what_came_from_outside(client: httpx.Client, path: str) -> None:
     post(client, changed("<i>x", service="<i>s", partner_id="<i>p", note="<i>n", error_code="<i>e"))
     answer = client.get(path, headers={"accept": "text/html"})

@@ -104,6 +104,7 @@ def test_a_held_order_is_shown_as_such_everywhere_and_not_as_stuck(client: httpx
     assert (first(client)["stuck"], first(client)["on_hold"], first(client)["orders"]) == (0, 1, 1)
     listed = client.get("/statuses/INITIATED/orders").json()["orders"]
     assert (listed[0]["order_id"], listed[0]["hold"]) == ("A-1", told["hold"])
+    assert client.get("/orders").json() == {"orders": []}
     for path in ("/orders/A-1", "/statuses/INITIATED/orders"):
         assert "on &lt;holiday&gt;" in page(client, path)
         assert "anna" in page(client, path)
@@ -113,6 +114,7 @@ def test_a_held_order_is_shown_as_such_everywhere_and_not_as_stuck(client: httpx
     assert client.delete("/orders/A-1/hold?by=berta").status_code == 204
     assert (first(client)["stuck"], first(client)["on_hold"]) == (1, 0)
     assert client.get("/orders/A-1").json()["hold"] is None
+    assert client.get("/orders").json()["orders"][0]["order_id"] == "A-1"
 
 
 @pytest.mark.parametrize("order_id", [".", "..", "a/b", "/", "x/hold", "a?b#c", "100%", "заказ"])

@@ -18,6 +18,7 @@ from otel_orders.generate.dashboards.tables import Link, linked
 WORST: Final = 20
 """Orders in the list of those that wait longest."""
 TEXT, NUMBER, TIME = "string", "number", "timestamp_epoch"
+_STORY: Final = linked(Link("Order", "Its story", f"/d/{links.ORDER}?var-order_id=${{__value.raw:percentencode}}"))
 SINCE_NOW: Final = model.DynamicConfigValue("unit", "dateTimeFromNow")
 
 
@@ -48,12 +49,37 @@ class Told(Builder[Dataquery]):
         return UnknownDataquery(self._query)
 
 
+def worst() -> Panel:
+    """Return the orders that are worst off over all statuses, each with a link to its story."""
+    look = builder.Panel().override_by_name("Since", [SINCE_NOW])
+    look.override_by_name("Limit used", [model.DynamicConfigValue("unit", "percentunit")])
+    look.override_by_name("Order", [_STORY])
+    return asked(
+        Question(
+            f"Which {WORST} orders are furthest over their limit, or nearest to it?",
+            "string",
+            "Above 100 % the order is stuck: click it for its story, and ask whose move it is. Orders on hold are left "
+            "out. An error instead: the ledger is away, or Grafana lacks the Infinity plugin.",
+            ("OrderStuck",),
+            width=24,
+            height=10,
+        ),
+        look.build(),
+        [
+            Told(
+                f"/orders?limit={WORST}",
+                'orders.{"Order": order_id, "Status": status, "Whose move": owner, "Since": since / 1000000, '
+                '"Limit used": used}',
+                {"Order": TEXT, "Status": TEXT, "Whose move": TEXT, "Since": TIME, "Limit used": NUMBER},
+            )
+        ],
+    )
+
+
 def longest_waiting() -> Panel:
     """Return the orders that have waited longest in the chosen status, each with a link to its story."""
     look = builder.Panel().override_by_name("Since", [SINCE_NOW])
-    look.override_by_name(
-        "Order", [linked(Link("Order", "Its story", f"/d/{links.ORDER}?var-order_id=${{__value.raw:percentencode}}"))]
-    )
+    look.override_by_name("Order", [_STORY])
     return asked(
         Question(
             f"Which {WORST} orders have waited longest in $status?",

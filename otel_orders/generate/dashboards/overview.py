@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from otel_orders.generate import links
 from otel_orders.generate.dashboards import flow, stages, variables
 from otel_orders.generate.dashboards.board import Board, Row
-from otel_orders.generate.dashboards.ledger import longest_waiting
+from otel_orders.generate.dashboards.ledger import longest_waiting, worst
 from otel_orders.generate.dashboards.promises import burning, kept
 from otel_orders.generate.dashboards.queries import INFINITY, PROMETHEUS
 from otel_orders.generate.dashboards.stages import open_statuses
@@ -24,6 +24,7 @@ def overview(lifecycle: Lifecycle) -> Board:
     rows = [
         Row("May I believe what I see?", (stages.verdicts(lifecycle), stages.freshness())),
         Row("Where are the orders?", (stages.where(lifecycle), stages.counts(lifecycle), stages.ages(lifecycle))),
+        Row("Which orders need somebody?", (worst(),)),
         Row("What of $status?", (longest_waiting(), flow.spread(), flow.usual())),
         Row("Do orders come through?", (flow.funnel(lifecycle), flow.arrivals(lifecycle), *flow.milestones(lifecycle))),
     ]
