@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 REQUIRED = "OTEL_ORDERS_REQUIRE"
 """Set to 1 where a test that cannot run is a failure (CI); elsewhere it is skipped with the reason."""
 
+KEPT = (REQUIRED, GIVEN, "OTEL_ORDERS_TEST_PROMTOOL")
+"""What the shell may tell tests."""
+
 settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
 def _no_telemetry_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("OTEL_") and name not in (REQUIRED, GIVEN)]:
+    for name in [name for name in os.environ if name.startswith("OTEL_") and name not in KEPT]:
         monkeypatch.delenv(name)
 
 

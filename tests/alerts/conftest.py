@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,31 @@ from tests.conftest import unavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["alertmanager_program", "amtool", "binary", "prometheus_program", "promtool", "replay", "run"]
+NEWER = "OTEL_ORDERS_TEST_PROMTOOL"
+__all__ = [
+    "alertmanager_program",
+    "amtool",
+    "binary",
+    "newer_promtool",
+    "prometheus_program",
+    "promtool",
+    "replay",
+    "run",
+]
 
 
 @pytest.fixture(scope="session")
 def promtool() -> Tool:
     return _tool("promtool", "prometheus")
+
+
+@pytest.fixture(scope="session")
+def newer_promtool() -> str:
+    """A second promtool, of Prometheus 3, where there is one: no package of Debian's has it."""
+    path = os.environ.get(NEWER)
+    if not path:
+        pytest.skip(f"{NEWER} names no promtool of Prometheus 3")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import sys
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _ALERT = re.compile(r"Labels:(\{.*\})\n\s*Annotations:(\{.*\})")
 _PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*")')
-Found = dict[tuple[str, int], list[dict[str, Any]]]
+Asked = tuple[str, int]
+"""An alert and a time in seconds."""
+Found = dict[Asked, list[dict[str, Any]]]
 """What fires, by alert and time in seconds."""
 
 
@@ -36,19 +39,27 @@ def refreshed(file: Path) -> str:
     """Return the text of a test file with what is found now in place of what was expected."""
     content = yaml.safe_load(file.read_text())
     for test in content["tests"]:
-        for case in test["alert_rule_test"]:
-            case["exp_alerts"] = []
-        found = _found(_said(content | {"tests": [test]}, file.parent))
-        for case in test["alert_rule_test"]:
-            case["exp_alerts"] = found.get((case["alertname"], _seconds(case["eval_time"])), [])
+        asked = [(case["alertname"], seconds(case["eval_time"])) for case in test["alert_rule_test"]]
+        found = fired(content, test, asked, file.parent)
+        for case, at in zip(test["alert_rule_test"], asked, strict=True):
+            case["exp_alerts"] = found[at]
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
 
 
-def _said(content: dict[str, Any], folder: Path) -> str:
-    asking = folder / "refresh.tmp.yaml"  # beside the others: the paths of rules are relative
+def fired(
+    content: dict[str, Any], test: dict[str, Any], asked: list[Asked], folder: Path, promtool: str = "promtool"
+) -> Found:
+    """Return what fires in one *test* of the *content* of a file in *folder*, at each time that is *asked* about."""
+    cases = [{"alertname": name, "eval_time": f"{at}s", "exp_alerts": []} for name, at in asked]
+    said = _said(content | {"tests": [test | {"alert_rule_test": cases}]}, folder, promtool)
+    return {one: [] for one in asked} | _found(said)
+
+
+def _said(content: dict[str, Any], folder: Path, promtool: str) -> str:
+    asking = folder / f"{uuid.uuid4().hex}.tmp"  # beside the others: the paths of rules are relative
     asking.write_text(yaml.dump(content, Dumper=_Dumper))
     try:
-        command = ["promtool", "test", "rules", asking.name]
+        command = [promtool, "test", "rules", asking.name]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         return done.stdout + done.stderr
     finally:
@@ -65,7 +76,7 @@ def _found(said: str) -> Found:
         ]
         for alert in alerts:
             del alert["exp_labels"]["alertname"]
-        found[name, _seconds(time)] = alerts
+        found[name, seconds(time)] = alerts
     return found
 
 
@@ -73,7 +84,8 @@ def _pairs(text: str) -> dict[str, str]:
     return {name: json.loads(value) for name, value in _PAIR.findall(text)}
 
 
-def _seconds(time: str) -> int:
+def seconds(time: str) -> int:
+    """Return a duration of Prometheus in seconds."""
     return sum(int(count) * _SECONDS[unit] for count, unit in re.findall(r"(\d+)([dhms])", time))
 
 
