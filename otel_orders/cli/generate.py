@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import shutil
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,9 +31,13 @@ Check = Annotated[bool, typer.Option("--check", help="Write nothing; fail, and s
 
 
 def _url(value: str) -> str:
-    """Return *value*, or refuse what Alertmanager and browsers would."""
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or any(map(str.isspace, value)):
+    """Return *value*, or refuse what Alertmanager, browsers and templates would."""
+    try:
+        parts = urlsplit(value)
+        right = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # of a port that is none, or half an IPv6 address
+        right = False
+    if not right or any(letter.isspace() or letter in "{}" for letter in value):
         raise typer.BadParameter(f"{value!r} is no address such as https://host/path")
     return value
 
@@ -160,13 +166,14 @@ def _put(out: Path, texts: dict[str, str], *, check: bool) -> None:
     for name, text in texts.items():
         path = out / name
         there = _there(path)
-        if check and there != text:
+        current = there is not None and _with_our_ends(there) == _with_our_ends(text)
+        if check and not current:
             typer.echo("".join(_difference(there or "", text, str(path))), nl=False)
             stale.append(str(path))
             continue
-        if not check:
+        if not current:
             _write(path, text, out)
-        typer.echo(f"{path}: {'up to date' if check else 'written'}")
+        typer.echo(f"{path}: {'up to date' if current else 'written'}")
     if stale:
         verb = "is" if len(stale) == 1 else "are"
         how = "run the command that made it, with its options, without --check"
@@ -174,9 +181,15 @@ def _put(out: Path, texts: dict[str, str], *, check: bool) -> None:
         raise typer.Exit(STALE)
 
 
+def _with_our_ends(text: str) -> str:
+    """Return *text* with the ends of lines that we write; those of a checkout on Windows say nothing else."""
+    return text.replace("\r\n", "\n")
+
+
 def _there(path: Path) -> str | None:
+    """Return what is there, to the letter: ends of lines are left as people write them."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -184,11 +197,22 @@ def _there(path: Path) -> str | None:
 
 
 def _write(path: Path, text: str, out: Path) -> None:
-    """Write a file; *out* is made where its parent is there, since a longer path that is not may be mistyped."""
+    """Write a file; *out* is made where its parent is there, since a longer path that is not may be mistyped.
+
+    Prometheus may read it meanwhile, and a runbook has what people wrote: it is there as it was, or whole.
+    """
+    whole = path.resolve()  # where it is a link, what it leads to
+    unfinished = whole.with_name(f"{whole.name}.{os.getpid()}.part")
     try:
         out.mkdir(exist_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            unfinished.write_bytes(text.encode())
+            if whole.exists():
+                shutil.copymode(whole, unfinished)
+            unfinished.replace(whole)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
 
