@@ -146,7 +146,7 @@ def _inhibitions(lifecycle: Lifecycle) -> list[dict[str, Any]]:
     unheard = ("StageBlind", "TelemetryLost", "MessagesGone")
     rules.extend(_inhibition((cause,), unheard, ["env"]) for cause in ("CollectorDown", "CollectorMissing"))
     # One that serves all environments has none of its own, and neither has what was never there.
-    rules.append(_inhibition(("CollectorDown",), unheard, [], source=('env=""',)))
+    rules.append(_inhibition(("CollectorDown",), unheard, [], source=('env=""', 'left="none"')))
     return rules
 
 

@@ -33,7 +33,7 @@ def alerts(lifecycle: Lifecycle) -> Alerts:
         },
         "collector": {"otel-orders-collector": [*alerts_telemetry.collector()]},
         "ledger": {
-            "otel-orders-ledger": [*alerts_ledger.ledger()],
+            "otel-orders-ledger": [*alerts_ledger.ledger(lifecycle)],
             "otel-orders-store": [*alerts_ledger.store()],
             "otel-orders-watchdog": [*alerts_telemetry.watchdog()],
         },

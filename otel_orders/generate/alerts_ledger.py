@@ -1,4 +1,4 @@
-"""Alerts on the ledger, on which all other alerts on orders stand.  Pure, and the same for every lifecycle."""
+"""Alerts on the ledger, on which all other alerts on orders stand.  Pure: from a lifecycle to alerts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ from otel_orders.generate.words import COUNT, LENGTH
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from otel_orders.lifecycle import Lifecycle
+
 _OWNER: Final = {"owner": TELEMETRY}
 _SWEPT: Final = "otel_orders_ledger_swept_timestamp_seconds"
-NEEDED: Final = (
-    *(names.IN_STATUS, names.STUCK, names.STUCK_AFTER, names.STAGE_STALLED, names.STAGE_BLIND),
-    *(names.REACHED, names.LEDGER_EVENTS, names.UNREADABLE),
-)
-"""Series that a ledger always shows and that alerts are made of."""
 
 
-def ledger() -> Iterator[Alert]:
+def needed(lifecycle: Lifecycle) -> list[str]:
+    """Return the metrics that a ledger of this lifecycle always shows and that alerts are made of."""
+    waiting = [status for status in lifecycle.statuses.values() if not status.terminal]
+    of_waiting = [names.IN_STATUS, names.STUCK, names.STAGE_STALLED, names.STAGE_BLIND] if waiting else []
+    limits = [names.STUCK_AFTER] if any(status.stuck_after for status in waiting) else []
+    return [*of_waiting, *limits, names.REACHED, names.LEDGER_EVENTS, names.UNREADABLE]
+
+
+def ledger(lifecycle: Lifecycle) -> Iterator[Alert]:
     """Yield what goes wrong in the ledger, on which all other alerts on orders stand."""
+    shown = needed(lifecycle)
     yield Alert(
         name="LedgerDown",
         expr=gone_series(_SWEPT),
@@ -42,7 +48,7 @@ def ledger() -> Iterator[Alert]:
     )
     yield Alert(
         name="LedgerMetricsAbsent",
-        expr="\nor ".join(f'label_replace(\n  {lacking(_SWEPT, one)},\n  "metric", "{one}", "", "")' for one in NEEDED),
+        expr="\nor ".join(f'label_replace(\n  {lacking(_SWEPT, one)},\n  "metric", "{one}", "", "")' for one in shown),
         severity="warning",
         summary="The ledger does not show {{ $labels.metric }}",
         description=(

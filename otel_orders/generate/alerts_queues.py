@@ -23,6 +23,11 @@ _RATE = 300
 """Seconds over which the recorded rate of deliveries looks back."""
 _OF_QUEUE = "{env=%q,queue=%q}"
 _READY = asked(f"queue:order_queue_messages_ready:max{_OF_QUEUE}", "env", "queue", shown=COUNT)
+_UNSEEN = (
+    f"(\n  max_over_time(env:{names.PROBE_UP}:max[10m]) == 0\n"
+    "  and on (env) sum by (env) (queue:messages_delivered:rate5m) > 0\n)"
+)
+"""No probe for 10 minutes, and messages in the last 5 of them: nobody looks, and the broker is there."""
 _CONSUMERS = asked(f"queue:{names.QUEUE_CONSUMERS}:max{_OF_QUEUE}", "env", "queue", shown=COUNT)
 
 
@@ -67,7 +72,7 @@ def broker() -> Iterator[Alert]:
     """Yield whether the broker, and the ledger's look at it, are there at all."""
     yield Alert(
         name="BrokerUnreachable",
-        expr=f"env:{names.PROBE_UP}:max == 0",
+        expr=f"env:{names.PROBE_UP}:max == 0\nunless on (env) {_UNSEEN}",
         severity="critical",
         summary="RabbitMQ's management API does not answer the ledger",
         description=(
@@ -86,20 +91,24 @@ def broker() -> Iterator[Alert]:
         keep="20m",
         why=(
             "A probe waits for 10 s and there is one every 15 s, so 2 minutes are several failures in a row, and "
-            "sooner than what follows from it; kept for 20, it is over later than that, and pages once."
+            "sooner than what follows from it; kept for 20, it is over later than that, and pages once. An API that "
+            "is silent for 10 minutes while messages are delivered is no broker that is down: that is QueuesUnwatched."
         ),
         labels={"owner": TELEMETRY},
     )
     yield Alert(
         name="QueuesUnwatched",
-        expr=lacking("otel_orders_ledger_swept_timestamp_seconds", names.PROBE_UP),
+        expr=f"{lacking('otel_orders_ledger_swept_timestamp_seconds', names.PROBE_UP)}\nor {_UNSEEN}",
         severity="warning",
-        summary="The ledger runs without a probe of RabbitMQ",
-        description="No ledger was started with --rabbitmq: no alert on a queue can fire.",
+        summary="The ledger does not see the queues of RabbitMQ",
+        description=(
+            "No ledger was started with --rabbitmq, or its probe gets no answer while messages are delivered: the "
+            "management API is down, or the probe's user may not look. No alert on a queue can fire."
+        ),
         dashboard=links.QUEUES,
         hold="15m",
         keep="5m",
-        why="It is a matter of how the ledger was started, and of nothing sudden: 15 minutes outlast a deployment.",
+        why="It is a matter of how the ledger was started, or of a password: 15 minutes outlast a deployment.",
         labels={"owner": TELEMETRY},
     )
 
@@ -320,5 +329,5 @@ def _at_work(queue: Queue) -> Iterator[Alert]:
         hold="0s",
         keep="15m",
         why="The limit is the lifecycle's oldest_after, and the wait; kept until the next one would be counted.",
-        labels={"service_name": queue.consumer},
+        labels={"service_name": queue.consumer, "queue": queue.name},
     )

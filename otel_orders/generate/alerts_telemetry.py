@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SIGNALS: Final = ("spans", "log_records")
 _OWNER: Final = {"owner": TELEMETRY}
+_ANYWHERE: Final = '{env=""}'
+"""Collectors of all environments."""
 WATCHDOG: Final = "Watchdog"
 
 
@@ -47,7 +49,7 @@ def collector() -> Iterator[Alert]:
     """Yield what the Collector refuses, drops and keeps waiting."""
     yield Alert(
         name="CollectorDown",
-        expr=gone_series(COLLECTORS),
+        expr=_none_left(gone_series(COLLECTORS)),
         severity="critical",
         summary="No Collector is seen",
         description=(
@@ -101,19 +103,34 @@ def collector() -> Iterator[Alert]:
     )
 
 
+def _none_left(gone: str) -> str:
+    """Return *gone*, with a label where it has no environment and no Collector is left in any.
+
+    It is then the one of all environments; else it is missing in its own place, as while scrapes get their `env`.
+    """
+    none = f"absent({COLLECTORS})"
+    told_apart = f'label_replace(\n  ({gone})\n  and on () {none},\n  "left", "none", "env", ""\n)'
+    return f"{told_apart}\nor\n({gone})\nunless on () {none}"
+
+
 def _missing() -> Alert:
-    before = "max_over_time(env:otelcol_collectors:count{}[6h])"
+    now = "env:otelcol_collectors:count{}"
+    before = f"floor(quantile_over_time(0.5, {now}[1h]))"
+    fewer = f"{now} < {before}"
+    blind = f"status:{names.STAGE_BLIND}:max"
     return Alert(
         name="CollectorMissing",
         expr=(
-            f"env:otelcol_collectors:count < {before.format('')}\n"
-            f"and on (env) max by (env) (status:{names.STAGE_BLIND}:max) == 1"
+            f"{fewer.replace('{}', '')}\n"
+            f"and on (env) max by (env) ({blind}) == 1\n"
+            f"or\n{fewer.replace('{}', _ANYWHERE)}\n"
+            f"and on () max({blind}) == 1"
         ),
         severity="critical",
         summary="A Collector is missing, and stages are blind",
         description=(
             "{{ $value }} of "
-            + asked(before.format("{env=%q}"), "env", shown=COUNT)
+            + asked(before.replace("{}", "{env=%q}"), "env", shown=COUNT)
             + " Collectors are left, and services are no longer heard: those that sent to the missing one keep their "
             "newest 8,192 events and try for 10 minutes; what is older is lost then."
         ),
@@ -121,9 +138,10 @@ def _missing() -> Alert:
         hold="1m",
         keep="20m",
         why=(
-            "Services that are not heard have been silent for their quiet_after already. It looks back for 6 hours, so "
-            "one that was taken away on purpose is missed no longer than that, and only by a stage that is blind. Kept "
-            "for 20 minutes, it outlasts the stages that were blind meanwhile."
+            "Services that are not heard have been silent for their quiet_after already. The "
+            "median of an hour says how many there were: one more while they are replaced is none that is missing, and "
+            "one that was taken away on purpose is missed for half an hour, by a stage that is blind. Kept for 20 "
+            "minutes, it outlasts the stages that were blind meanwhile."
         ),
         labels=_OWNER,
     )

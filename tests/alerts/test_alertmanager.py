@@ -173,10 +173,21 @@ def test_a_delay_that_calls_nobody_silences_no_promise(running: Alertmanager) ->
 
 
 def test_a_collector_of_all_environments_silences_in_all_of_them(running: Alertmanager) -> None:
-    running.post({"alertname": "CollectorDown", "owner": "telemetry"})
+    down = {"alertname": "CollectorDown", "owner": "telemetry"}
+    running.post(down | {"left": "none"})
     running.post({"alertname": "StageBlind", "env": "any", "status": "SUBMITTED", "owner": "mes"})
     assert running.state(alertname="StageBlind", env="any") == "suppressed"
-    running.post({"alertname": "CollectorDown", "owner": "telemetry"}, over=True)
+    running.post(down | {"left": "none"}, over=True)
+
+
+def test_a_collector_without_environment_silences_no_other_one_while_some_are_left(running: Alertmanager) -> None:
+    down = {"alertname": "CollectorDown", "owner": "telemetry"}
+    running.post(down)
+    running.post({"alertname": "StageBlind", "env": "other", "status": "SUBMITTED", "owner": "mes"})
+    running.post({"alertname": "StageBlind", "status": "SUBMITTED", "owner": "mes", "place": "same"})
+    assert running.state(alertname="StageBlind", env="other") == "active"
+    assert running.state(alertname="StageBlind", place="same") == "suppressed"
+    running.post(down, over=True)
 
 
 def test_one_status_is_one_notification_and_one_who_is_late_is_escalated(running: Alertmanager) -> None:

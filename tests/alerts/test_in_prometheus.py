@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from otel_orders.generate.alerts_ledger import NEEDED
+from otel_orders.generate.alerts_ledger import needed
 from tests.alerts.prometheus import Prometheus, prometheus
 from tests.alerts.running import Alertmanager, alerting
 from tests.alerts.tools import ALERTS, REFERENCE
@@ -77,7 +77,7 @@ def test_what_the_ledger_always_shows_is_recorded_once_for_two_replicas(seen: Se
     }
     assert len(found) == len(waiting)
     assert len(seen.prometheus.shows('orders_stuck{status="SUBMITTED"}')) == 2
-    for metric in NEEDED:
+    for metric in needed(REFERENCE):
         assert seen.prometheus.shows(metric), metric
 
 

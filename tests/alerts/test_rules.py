@@ -47,6 +47,8 @@ owners: {"the shop": {services: ['shop "1"', "a.b+c\\\\d"]}}
 slas: {"a promise": {from: NEW, to: DONE, within: 90s, objective: 0.5}}
 queues:
   'q."{{x"\\y': {status: NEW, consumer: 'shop "1"', oldest_after: 90s, track: true}
+  one: {status: NEW, consumer: 'shop "1"', oldest_after: 10m}
+  other: {status: NEW, consumer: 'shop "1"', oldest_after: 10m}
 """
 
 
@@ -75,6 +77,13 @@ def test_prometheus_accepts_the_rules_of_any_lifecycle(text: str, promtool: Tool
         file = tmp_path / name.replace("/", "-")
         file.write_text(content)
         promtool("check", "rules", "--lint-fatal", file)
+
+
+def test_a_metric_is_not_missed_where_the_lifecycle_gives_the_ledger_none_of_it() -> None:
+    of_ledger = everything(SMALLEST)["rules/ledger.yaml"]
+    assert '"metric", "order_stuck_after_seconds"' not in of_ledger
+    assert '"metric", "orders_stuck"' in of_ledger
+    assert '"metric", "order_stuck_after_seconds"' in everything(ODD)["rules/ledger.yaml"]
 
 
 def test_the_same_lifecycle_always_gives_the_same_text() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from otel_orders import names
-from otel_orders.generate.alerts_ledger import NEEDED
+from otel_orders.generate.alerts_ledger import needed
 from otel_orders.generate.alerts_telemetry import WATCHDOG
 from otel_orders.generate.dashboards.panels import Limits, Panel, Question, bars, lines, numbers
 from otel_orders.generate.dashboards.queries import ENV, Query
+
+if TYPE_CHECKING:
+    from otel_orders.lifecycle import Lifecycle
 
 
 def up_to_date() -> tuple[Panel, ...]:
@@ -14,9 +19,9 @@ def up_to_date() -> tuple[Panel, ...]:
     return _swept(), _waiting(), _followed(), _store_errors()
 
 
-def complete() -> tuple[Panel, ...]:
+def complete(lifecycle: Lifecycle) -> tuple[Panel, ...]:
     """Return what it refused, had to correct, does not show, and cannot read; and whether alerts can tell."""
-    return _events(), _corrections(), _shown(), _rotted(), _evaluated()
+    return _events(), _corrections(), _shown(lifecycle), _rotted(), _evaluated()
 
 
 def _swept() -> Panel:
@@ -105,11 +110,12 @@ def _corrections() -> Panel:
     )
 
 
-def _shown() -> Panel:
-    listed = "|".join(NEEDED)
+def _shown(lifecycle: Lifecycle) -> Panel:
+    wanted = needed(lifecycle)
+    listed = "|".join(wanted)
     return numbers(
         Question(
-            f"How many of the {len(NEEDED)} metrics that alerts need does the ledger show?",
+            f"How many of the {len(wanted)} metrics that alerts need does the ledger show?",
             "short",
             "Fewer: its version is another one than that of the rules, or Prometheus drops some by relabelling. "
             "LedgerMetricsAbsent names those that are missing.",
@@ -118,7 +124,7 @@ def _shown() -> Panel:
             height=4,
         ),
         Query(f'count(count by (__name__) ({{__name__=~"{listed}"}}))', "shown"),
-        limits=Limits(len(NEEDED), len(NEEDED) - 0.5),
+        limits=Limits(len(wanted), len(wanted) - 0.5),
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from otel_orders.lifecycle import Lifecycle
 
 
-def telemetry(_lifecycle: Lifecycle) -> Board:
+def telemetry(lifecycle: Lifecycle) -> Board:
     """Return the dashboard for those who run ledger and Collector."""
     return Board(
         uid=links.TELEMETRY,
@@ -25,7 +25,7 @@ def telemetry(_lifecycle: Lifecycle) -> Board:
         variables=(variables.data_source(PROMETHEUS), variables.environment()),
         rows=(
             Row("Is the ledger up to date?", ledger_health.up_to_date()),
-            Row("Is what it knows complete and right?", ledger_health.complete()),
+            Row("Is what it knows complete and right?", ledger_health.complete(lifecycle)),
             Row("Does the Collector pass everything on?", collector_health.passing()),
             Row("What does it keep, and at what cost?", collector_health.cost()),
         ),
