@@ -167,11 +167,15 @@ def _entries(
     kind = _SECTIONS[section]
     entries = {}
     for rank, (name, value) in enumerate(_mapping(content.get(section)).items()):
-        if not name.isprintable() or not 0 < len(name.strip()) == len(name) <= _MAX_NAME:
+        if not _may_be_a_name(name):
             draft.wrong((section, name), f"expected a name of 1 to {_MAX_NAME} printable characters")
         given = {"name": name, "rank": rank} if kind is Status else {"name": name}
         entries[name] = _entry(draft, kind, (section, name), value, names, **given)
     return entries
+
+
+def _may_be_a_name(text: str) -> bool:
+    return text.isprintable() and 0 < len(text.strip()) == len(text) <= _MAX_NAME
 
 
 def _entry(
@@ -257,6 +261,8 @@ def _owner_rules(owners: Mapping[str, Owner]) -> Iterator[tuple[Place, str]]:
     spoken_for: dict[str, str] = {}
     for name, owner in owners.items():
         for index, service in enumerate(owner.services):
+            if not _may_be_a_name(service):
+                yield ("owners", name, "services", index), f"expected a name of 1 to {_MAX_NAME} printable characters"
             if service in spoken_for:
                 other = spoken_for[service]
                 yield ("owners", name, "services", index), f"expected one owner a service; {other} has {service}"

@@ -251,6 +251,12 @@ MISTAKES = {
     "partner named as the others": ("[acme]", "[acme, other]", "partners.named", "other already stands"),
     "partner that is a number": ("[acme]", "[7]", "partners.named", "partner ids"),
     "queue without a name": ("  pricing.requests: {", "  '': {", "queues.", "printable"),
+    "service of two lines": (
+        "services: [mes-api,",
+        'services: ["a\\nb", mes-api,',
+        "owners.mes.services[0]",
+        "printable",
+    ),
     "name of two lines": ("  old: {", '  "a\\nb": {', "owners.a\nb", "printable"),
     "key that is a list": ("  old: {", "  [old]: {", "owners", "a name before the colon"),
 }

@@ -11,6 +11,7 @@ from otel_orders.generate import owners
 from otel_orders.generate.alerts_telemetry import WATCHDOG
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import HEAD, dumped, one_of, quoted
+from otel_orders.generate.words import said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,13 +96,15 @@ def _routes(lifecycle: Lifecycle) -> dict[str, Any]:
         "repeat_interval": "1h",
         "continue": True,
     }
+    of_nobody = {"receiver": f"{TELEMETRY}-page", "matchers": ['severity="critical"'], "repeat_interval": "4h"}
+    of_owners = [_of_owner(owner, lifecycle) for owner in _owners(lifecycle)]
     return {
         "receiver": f"{TELEMETRY}-message",
         "group_by": ["env", "owner", "alertname"],
         "group_wait": "30s",
         "group_interval": "5m",
         "repeat_interval": "12h",
-        "routes": [_switch(), partners, escalated, *(_of_owner(owner, lifecycle) for owner in _owners(lifecycle))],
+        "routes": [_switch(), partners, escalated, *of_owners, of_nobody],
     }
 
 
@@ -187,7 +190,7 @@ def _receivers(lifecycle: Lifecycle, partner_webhook: str, watchdog_webhook: str
 
 def _pagerduty(whom: str) -> dict[str, Any]:
     return {
-        "routing_key_file": f"{SECRETS}/pagerduty-{whom}",
+        "routing_key_file": f"{SECRETS}/pagerduty-{whom.replace('/', '%2F')}",
         "description": "{{ (index .Alerts 0).Annotations.summary }}",
         "details": {
             "what": "{{ range .Alerts }}{{ .Annotations.description }}\n{{ end }}",
@@ -201,7 +204,7 @@ def _slack(contact: str) -> dict[str, Any]:
     links = "<{{ .Annotations.runbook_url }}|runbook> <{{ .Annotations.dashboard_url }}|dashboard>"
     return {
         "api_url_file": f"{SECRETS}/slack",
-        "channel": contact,
+        "channel": said(contact),  # a template too
         "send_resolved": True,
         "title": '{{ if eq .Status "resolved" }}Over: {{ end }}{{ (index .Alerts 0).Annotations.summary }}',
         "text": f"{{{{ range .Alerts }}}}{{{{ .Annotations.description }}}} {links}\n{{{{ end }}}}",

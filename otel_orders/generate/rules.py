@@ -113,7 +113,7 @@ def promises(lifecycle: Lifecycle) -> Iterator[Record]:
         for metric in (names.SLA_AT_RISK, names.SLA_OVERDUE):
             yield Record(f"sla:{metric}:max", deduplicated(metric + selected, "sla"), labels)
         yield Record("sla:order_sla_objective:ratio", f"vector({sla.objective})", labels)
-        yield Record("sla:order_sla_within_seconds", f"vector({sla.within.seconds:.0f})", labels)
+        yield Record("sla:order_sla_within_seconds", f"vector({sla.within.seconds:.15g})", labels)
         for window in burn.windows(sla):
             breached, met = (
                 deduplicated(f"increase({metric}{selected}[{window}])", "sla", "partner")
@@ -150,7 +150,7 @@ def queues(lifecycle: Lifecycle) -> Iterator[Record]:
         for metric in (names.QUEUE_CONSUMERS, names.QUEUE_OLDEST, names.QUEUE_ACTIVE):
             yield Record(f"queue:{metric}:max", deduplicated(f"{metric}{{{this}}}", "queue"), labels)
         if queue.oldest_after:
-            limit = f"vector({queue.oldest_after.seconds:.0f})"
+            limit = f"vector({queue.oldest_after.seconds:.15g})"
             yield Record("queue:order_queue_oldest_after_seconds", limit, labels)
         consumed = f"rate({names.CONSUMED_MESSAGES}{{{from_queue(queue)}}}[5m])"
         yield Record("queue:messages_delivered:rate5m", added(consumed), labels)

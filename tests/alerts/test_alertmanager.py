@@ -73,6 +73,20 @@ def test_an_alert_of_nobody_we_know_reaches_who_runs_the_telemetry(amtool: Tool)
     assert receivers(amtool, {"alertname": "X", "severity": "warning"}) == [f"{TELEMETRY}-message"]
 
 
+def test_a_page_of_nobody_we_know_calls_who_runs_the_telemetry(amtool: Tool) -> None:
+    wanted = ["escalation", f"{TELEMETRY}-page"]
+    assert receivers(amtool, {"alertname": "X", "severity": "critical", "owner": "gone"}) == wanted
+
+
+def test_what_a_lifecycle_calls_its_owners_is_no_template_and_no_path() -> None:
+    text = SMALLEST.replace("owner: shop", "owner: ../x").replace("{shop: {", '{"../x": {contact: "#{{x", ')
+    config = yaml.safe_load(alertmanager(parse_lifecycle(text), "http://localhost/", "http://localhost/"))
+    of_owner = {one["name"]: one for one in config["receivers"] if one["name"].startswith("../x")}
+    (page,), (message,) = of_owner["../x-page"]["pagerduty_configs"], of_owner["../x-message"]["slack_configs"]
+    assert page["routing_key_file"] == "/etc/alertmanager/secrets/pagerduty-..%2Fx"
+    assert message["channel"] == '#{{ "{{" }}x'
+
+
 def test_no_secret_is_in_the_config() -> None:
     for receiver in yaml.safe_load(CONFIG.read_text())["receivers"]:
         for kind, configs in receiver.items():

@@ -86,6 +86,10 @@ def test_a_metric_is_not_missed_where_the_lifecycle_gives_the_ledger_none_of_it(
     assert '"metric", "order_stuck_after_seconds"' in everything(ODD)["rules/ledger.yaml"]
 
 
+def test_a_limit_below_a_second_is_none_of_nothing() -> None:
+    assert "vector(0.5)" in everything(ODD.replace("within: 90s", "within: 500ms"))[rules.FILE]
+
+
 def test_the_same_lifecycle_always_gives_the_same_text() -> None:
     assert everything(ODD) == everything(ODD)
 

@@ -93,7 +93,11 @@ def test_grafanas_own_types_read_a_dashboard_and_write_the_same_again(name: str)
     assert json.loads(json.dumps(read, cls=JSONEncoder)) == BOARDS[name]
 
 
-@pytest.mark.parametrize("text", [SMALLEST, ODD], ids=["the smallest lifecycle", "names that need quoting"])
+@pytest.mark.parametrize(
+    "text",
+    [SMALLEST, ODD, SMALLEST.replace("next: [DONE]", "terminal: true").replace("DONE: {", "DONE: {initial: true, ")],
+    ids=["the smallest lifecycle", "names that need quoting", "no status to wait in"],
+)
 def test_any_lifecycle_has_dashboards_without_a_link_that_leads_nowhere(text: str) -> None:
     lifecycle = parse_lifecycle(text)
     known = {alert.name for alert in flat(lifecycle)}

@@ -46,9 +46,8 @@ def chosen(name: str, label: str, values: Iterable[str], *, everything: bool = T
     made = build.CustomVariable(name).label(label).values(",".join(value.replace(",", "\\,") for value in listed))
     if everything:
         return made.include_all(include_all=True).current(EVERYTHING)
-    return made.include_all(include_all=False).current(
-        model.VariableOption(selected=True, text=listed[0], value=listed[0])
-    )
+    first = next(iter(listed), "")
+    return made.include_all(include_all=False).current(model.VariableOption(selected=True, text=first, value=first))
 
 
 def typed(name: str, label: str, value: str, description: str) -> build.TextBoxVariable:
