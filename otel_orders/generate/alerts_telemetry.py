@@ -123,7 +123,7 @@ def _missing() -> Alert:
         expr=(
             f"{fewer.replace('{}', '')}\n"
             f"and on (env) max by (env) ({blind}) == 1\n"
-            f"or\n{fewer.replace('{}', _ANYWHERE)}\n"
+            f"or {fewer.replace('{}', _ANYWHERE)}\n"
             f"and on () max({blind}) == 1"
         ),
         severity="critical",

@@ -61,10 +61,13 @@ def statuses(lifecycle: Lifecycle) -> Iterator[Record]:
 def flow(lifecycle: Lifecycle) -> Iterator[Record]:
     """Yield how many orders come, and how many used to come at this hour; how long they stay, as buckets."""
     initial = [status for status in lifecycle.statuses.values() if status.initial]
-    for window, function in (("5m", "rate"), ("1h", "increase"), ("1d", "increase")):
-        inner = f'{function}({names.REACHED}{{status=~"{one_of(status.name for status in initial)}"}}[{window}])'
-        expr = f"sum by (env) ({deduplicated(inner, 'status')})"
-        yield Record(f"env:orders_created:{function}{window}", expr, {"owner": initial[0].owner})
+    reached, owner = f'{names.REACHED}{{status=~"{one_of(status.name for status in initial)}"}}', initial[0].owner
+    rate = deduplicated(f"rate({reached}[5m])", "status")
+    yield Record("env:orders_created:rate5m", f"sum by (env) ({rate})", {"owner": owner})
+    yield Record("status:orders_created:max", deduplicated(reached, "status"))
+    for window in ("1h", "1d"):
+        grown = _grown("status:orders_created:max", "", window)
+        yield Record(f"env:orders_created:increase{window}", f"sum by (env) ({grown})", {"owner": owner})
     yield Record("env:orders_created:increase1h_usual", _usual("env:orders_created:increase1h"))
     yield from forecast()
     inner = f"increase({names.REACHED}[1h])"
@@ -75,6 +78,15 @@ def flow(lifecycle: Lifecycle) -> Iterator[Record]:
         for part in ("sum", "count"):
             inner = deduplicated(f"increase({metric}_{part}[1h])", label, "partner")
             yield Record(f"{label}:{metric}_{part}:increase1h", f"sum by (env, {label}) ({inner})")
+
+
+def _grown(record: str, selected: str, window: str) -> str:
+    """Return what a counter of the ledger's store, recorded once for all replicas, grew by in *window*.
+
+    It never goes down, and outlives the ledger's processes. increase() by replica would see of each only the time in
+    which it was there: after deployments with new addresses, a third of an hour's orders.
+    """
+    return f"{record}{selected} - min_over_time({record}{selected}[{window}])"
 
 
 def _usual(record: str) -> str:
@@ -114,13 +126,16 @@ def promises(lifecycle: Lifecycle) -> Iterator[Record]:
             yield Record(f"sla:{metric}:max", deduplicated(metric + selected, "sla"), labels)
         yield Record("sla:order_sla_objective:ratio", f"vector({sla.objective})", labels)
         yield Record("sla:order_sla_within_seconds", f"vector({sla.within.seconds:.15g})", labels)
+        counted = {
+            "sla_partner:order_sla_breached:max": names.SLA_BREACHED,
+            "sla_partner:order_sla_met:max": names.SLA_MET,
+        }
+        for record, metric in counted.items():
+            yield Record(record, deduplicated(metric + selected, "sla", "partner"), labels)
         for window in burn.windows(sla):
-            breached, met = (
-                deduplicated(f"increase({metric}{selected}[{window}])", "sla", "partner")
-                for metric in (names.SLA_BREACHED, names.SLA_MET)
-            )
+            breached, met = (_grown(record, selected, window) for record in counted)
             yield Record(f"sla_partner:order_sla_breached:increase{window}", breached, labels)
-            yield Record(f"sla_partner:order_sla_settled:increase{window}", f"{breached}\n+\n{met}", labels)
+            yield Record(f"sla_partner:order_sla_settled:increase{window}", f"{breached}\n+ ({met})", labels)
     for window in sorted({window for sla in lifecycle.slas.values() for window in burn.windows(sla)}):
         yield from _shares(window)
 

@@ -90,6 +90,22 @@ def test_a_limit_below_a_second_is_none_of_nothing() -> None:
     assert "vector(0.5)" in everything(ODD.replace("within: 90s", "within: 500ms"))[rules.FILE]
 
 
+def test_a_ledger_with_a_new_address_twice_in_an_hour_loses_no_orders(promtool: Tool, tmp_path: Path) -> None:
+    series = {"l0": "0+1x80", "l1": "_x81 81+1x19 stale", "l2": "_x102 102+1x60"}
+    of_ledgers = [
+        {"series": f'orders_reached_total{{env="prod",status="INITIATED",instance="{one}"}}', "values": values}
+        for one, values in series.items()
+    ]
+    owner = '{env="prod",owner="shop"}'
+    hour = {"expr": "env:orders_created:increase1h", "eval_time": "120m"}
+    hour["exp_samples"] = [{"labels": f"env:orders_created:increase1h{owner}", "value": 60}]  # type: ignore[assignment]
+    test = {"interval": "1m", "input_series": of_ledgers, "promql_expr_test": [hour]}
+    recording = str(ALERTS / "rules/recording.yaml")
+    asking = tmp_path / "test.yaml"
+    asking.write_text(yaml.safe_dump({"rule_files": [recording], "evaluation_interval": "1m", "tests": [test]}))
+    promtool("test", "rules", asking)
+
+
 def test_the_same_lifecycle_always_gives_the_same_text() -> None:
     assert everything(ODD) == everything(ODD)
 
