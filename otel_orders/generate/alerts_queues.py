@@ -10,7 +10,7 @@ from otel_orders.generate.absence import lacking
 from otel_orders.generate.grown import grown
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import Alert, one_of, quoted
-from otel_orders.generate.rules import from_queue
+from otel_orders.generate.rules import from_queue, grown_in_store
 from otel_orders.generate.words import COUNT, LENGTH, RATE, asked, either, said
 from otel_orders.sinks.metrics import DURATION_BUCKETS
 
@@ -224,11 +224,10 @@ def _dead_letters(queue: Queue, lifecycle: Lifecycle) -> Alert:
 
 
 def _gone(lifecycle: Lifecycle) -> Alert:
-    tracked = one_of(queue.name for queue in lifecycle.queues.values() if queue.track)
     by_owner = {owners.of_queue(queue, lifecycle) for queue in lifecycle.queues.values() if queue.track}
     return Alert(
         name="MessagesGone",
-        expr=f'max by (env, queue) (increase({names.MESSAGES_GONE}{{queue=~"{tracked}"}}[10m])) > 0.5',
+        expr=f"{grown_in_store('queue:order_queue_messages_gone:max', '', '10m')} > 0.5",
         severity="critical",
         summary="Messages left {{ $labels.queue }} without having been settled",
         description=(

@@ -66,7 +66,7 @@ def flow(lifecycle: Lifecycle) -> Iterator[Record]:
     yield Record("env:orders_created:rate5m", f"sum by (env) ({rate})", {"owner": owner})
     yield Record("status:orders_created:max", deduplicated(reached, "status"))
     for window in ("1h", "1d"):
-        grown = _grown("status:orders_created:max", "", window)
+        grown = grown_in_store("status:orders_created:max", "", window)
         yield Record(f"env:orders_created:increase{window}", f"sum by (env) ({grown})", {"owner": owner})
     yield Record("env:orders_created:increase1h_usual", _usual("env:orders_created:increase1h"))
     yield from forecast()
@@ -80,7 +80,7 @@ def flow(lifecycle: Lifecycle) -> Iterator[Record]:
             yield Record(f"{label}:{metric}_{part}:increase1h", f"sum by (env, {label}) ({inner})")
 
 
-def _grown(record: str, selected: str, window: str) -> str:
+def grown_in_store(record: str, selected: str, window: str) -> str:
     """Return what a counter of the ledger's store, recorded once for all replicas, grew by in *window*.
 
     It never goes down, and outlives the ledger's processes. increase() by replica would see of each only the time in
@@ -133,7 +133,7 @@ def promises(lifecycle: Lifecycle) -> Iterator[Record]:
         for record, metric in counted.items():
             yield Record(record, deduplicated(metric + selected, "sla", "partner"), labels)
         for window in burn.windows(sla):
-            breached, met = (_grown(record, selected, window) for record in counted)
+            breached, met = (grown_in_store(record, selected, window) for record in counted)
             yield Record(f"sla_partner:order_sla_breached:increase{window}", breached, labels)
             yield Record(f"sla_partner:order_sla_settled:increase{window}", f"{breached}\n+ ({met})", labels)
     for window in sorted({window for sla in lifecycle.slas.values() for window in burn.windows(sla)}):
@@ -167,6 +167,10 @@ def queues(lifecycle: Lifecycle) -> Iterator[Record]:
         if queue.oldest_after:
             limit = f"vector({queue.oldest_after.seconds:.15g})"
             yield Record("queue:order_queue_oldest_after_seconds", limit, labels)
+        if queue.track:
+            yield Record(
+                "queue:order_queue_messages_gone:max", deduplicated(f"{names.MESSAGES_GONE}{{{this}}}", "queue")
+            )
         consumed = f"rate({names.CONSUMED_MESSAGES}{{{from_queue(queue)}}}[5m])"
         yield Record("queue:messages_delivered:rate5m", added(consumed), labels)
         redelivered = f"rate({names.MESSAGES_REDELIVERED}{{{this}}}[5m])"
