@@ -9,6 +9,7 @@ from otel_orders.generate import links
 from otel_orders.generate.absence import gone_series, lacking
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import Alert
+from otel_orders.generate.rules import EVENTS, grown_in_store
 from otel_orders.generate.words import COUNT, LENGTH
 
 if TYPE_CHECKING:
@@ -93,10 +94,7 @@ def ledger(lifecycle: Lifecycle) -> Iterator[Alert]:
     )
     yield Alert(
         name="LedgerRefusing",
-        expr=(
-            "max by (env, result) (\n"
-            f'  increase({names.LEDGER_EVENTS}{{result=~"rejected|late|unknown_status"}}[15m])\n) > 2.5'
-        ),
+        expr=grown_in_store(EVENTS, '{result=~"rejected|late|unknown_status"}', "15m") + " > 2.5",
         severity="warning",
         summary="The ledger does not accept events: {{ $labels.result }}",
         description=(
@@ -111,7 +109,7 @@ def ledger(lifecycle: Lifecycle) -> Iterator[Alert]:
     )
     yield Alert(
         name="LedgerDamaged",
-        expr=f"max by (env) (increase({names.UNREADABLE}[6h])) > 0.5",
+        expr=f"{grown_in_store(f'env:{names.UNREADABLE}:max', '', '6h')} > 0.5",
         severity="critical",
         summary="Rows of the ledger's store have rotted",
         description=(

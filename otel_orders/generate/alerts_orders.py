@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from otel_orders import names
 from otel_orders.generate import burn, links, owners
 from otel_orders.generate.rule import Alert, quoted
+from otel_orders.generate.rules import grown_in_store
 from otel_orders.generate.words import COUNT, LENGTH, RATE, SHARE, asked, either, said
 
 if TYPE_CHECKING:
@@ -171,7 +172,8 @@ def _burning(sla: Sla, name: str, asked_for: burn.Burn) -> Alert:
 
 
 def _partner(sla: Sla, owner: str) -> Alert:
-    breached = f'increase({names.SLA_BREACHED}{{sla={quoted(sla.name)},partner!="retail"}}[15m])'
+    selected = f'{{sla={quoted(sla.name)},partner!="retail"}}'
+    breached = grown_in_store("sla_partner:order_sla_breached:max", selected, "15m")
     return Alert(
         name="PartnerPromiseBroken",
         expr=f"max by (env, sla, partner) ({breached}) > 0.5",

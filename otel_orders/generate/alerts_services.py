@@ -13,7 +13,7 @@ from otel_orders.generate.absence import LATELY, gone
 from otel_orders.generate.grown import grown
 from otel_orders.generate.owners import TELEMETRY
 from otel_orders.generate.rule import Alert, Severity, quoted
-from otel_orders.generate.rules import of_jobs
+from otel_orders.generate.rules import EVENTS, grown_in_store, of_jobs
 from otel_orders.generate.words import RATE, SHARE, asked, said
 
 if TYPE_CHECKING:
@@ -181,9 +181,10 @@ def _unanswered(service: str) -> str:
 
 def disagreements(lifecycle: Lifecycle) -> Iterator[Alert]:
     """Yield whose clock or lifecycle is another one."""
+    backwards = grown_in_store(EVENTS, '{result="negative_duration"}', "15m")
     yield Alert(
         name="ClocksDiffer",
-        expr=('max by (env) (increase(otel_orders_ledger_events_total{result="negative_duration"}[15m])) > 2.5'),
+        expr=f"max by (env) ({backwards}) > 2.5",
         severity="warning",
         summary="Events say that orders left before they came",
         description=(

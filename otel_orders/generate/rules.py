@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FILE: Final = "rules/recording.yaml"
 
+EVENTS: Final = "result:otel_orders_ledger_events:max"
+"""What became of all events that were ever sent."""
 USUAL_WEEKS: Final = (1, 2, 3, 4)
 """The same hour of these past weeks says what is usual; the median of them, so that one holiday changes nothing."""
 FEWEST_DAYS: Final = 14
@@ -223,6 +225,8 @@ def telemetry() -> Iterator[Record]:
     """Yield how the ledger, its probe and the Collector do."""
     for metric in (names.PROBE_UP, names.PROBE_SUCCEEDED, "otel_orders_ledger_swept_timestamp_seconds"):
         yield Record(f"env:{metric}:max", deduplicated(metric))
+    yield Record(EVENTS, deduplicated(names.LEDGER_EVENTS, "result"))
+    yield Record(f"env:{names.UNREADABLE}:max", deduplicated(names.UNREADABLE))
     events = deduplicated(f"rate({names.LEDGER_EVENTS}[5m])", "result")
     yield Record("env:otel_orders_ledger_events:rate5m", f"sum by (env) ({events})")
     yield Record("env:otel_orders_ledger_store_bytes:max", deduplicated("otel_orders_ledger_store_bytes"))
