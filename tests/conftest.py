@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import uuid
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
+import certifi
 import httpx
 import pytest
 from hypothesis import settings
@@ -26,8 +28,23 @@ REQUIRED = "OTEL_ORDERS_REQUIRE"
 KEPT = (REQUIRED, GIVEN, "OTEL_ORDERS_TEST_PROMTOOL")
 """What the shell may tell tests."""
 
+LONGEST = (
+    *("test_old_clients", "test_alerts_fire", "test_replayed_incidents", "test_demo", "test_replayed_queries"),
+    *("test_faults", "test_probe", "test_broker", "test_store", "test_ledger_process", "test_side_by_side"),
+    *("test_follow", "test_incidents", "test_stages_over_a_month", "test_replicas", "test_snapshots_and_logs"),
+)
+"""The files of tests that take half a minute or more."""
+
 settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("any machine")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let xdist's workers begin with the longest files, so that they end together."""
+    if hasattr(config, "workerinput"):
+        place = {name: at for at, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +57,30 @@ def _no_telemetry_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None
 def _provider_of_the_application() -> None:
     """Make the process's provider before configure() can: OpenTelemetry lets nobody replace it."""
     global_provider()
+
+
+@pytest.fixture(autouse=True)
+def _no_tracing_of_what_is_started(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("no_cover"):
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let httpx know one authority instead of 140: each of its clients reads them all, for 27 ms; no test needs any."""
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    file = tmp_path_factory.mktemp("authorities") / "one.pem"
+    file.write_text(first + end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certifi, "where", lambda: str(file))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The temporary folder of this test run, in which each of xdist's workers has its own."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if hasattr(pytestconfig, "workerinput") else own
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.alerts.replay import Replay, replayed
+from tests.alerts.replay import Replay, replayed, stored
 from tests.alerts.tools import Tool
 from tests.cli.conftest import run
 from tests.collector.conftest import binary
 from tests.conftest import unavailable
+from tests.once import once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NEWER = "OTEL_ORDERS_TEST_PROMTOOL"
 __all__ = [
@@ -62,9 +64,13 @@ def prometheus_program() -> str:
 
 
 @pytest.fixture(scope="session")
-def replay(prometheus_program: str, promtool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
+def replay(
+    prometheus_program: str, promtool: Tool, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Replay]:
     """A Prometheus that holds every recorded incident, and what our rules record of it."""
-    with replayed(prometheus_program, promtool, tmp_path_factory.mktemp("replay")) as found:
+    made = once(shared_folder / "recorded", lambda folder: stored(prometheus_program, promtool, folder))
+    own = shutil.copytree(made, tmp_path_factory.mktemp("replay"), dirs_exist_ok=True)
+    with replayed(prometheus_program, own) as found:
         yield found
 
 

@@ -1,6 +1,7 @@
 """All recorded incidents in one real Prometheus, one after the other, with what our rules record of them.
 
-with replayed(prometheus_program, promtool, folder) as replay:
+stored(prometheus_program, promtool, folder)
+with replayed(prometheus_program, folder) as replay:
     replay.prometheus.ask("query_range", query=..., **replay.spans["broker down"].asked())
 """
 
@@ -67,21 +68,29 @@ class Replay(NamedTuple):
 
 
 @contextmanager
-def replayed(program: str, promtool: Tool, folder: Path) -> Iterator[Replay]:
-    """Run Prometheus on all recordings; *folder* is for its data."""
-    incidents = {name: moved(read(name), BEGAN + place * APART) for place, name in enumerate(names())}
-    spans = {name: _span(recorded) for name, recorded in incidents.items()}
-    for recorded in incidents.values():
+def replayed(program: str, folder: Path) -> Iterator[Replay]:
+    """Run Prometheus on what *stored* made in *folder*."""
+    spans = {name: _span(recorded) for name, recorded in _incidents().items()}
+    with _prometheus(program, folder) as found:
+        yield Replay(found, spans)
+
+
+def stored(program: str, promtool: Tool, folder: Path) -> None:
+    """Make the data of a Prometheus that holds all recordings, in *folder*."""
+    incidents = _incidents().values()
+    for recorded in incidents:
         (folder / "incident.om").write_text(recorded.open_metrics())
         backfill(promtool, folder, "openmetrics", folder / "incident.om", folder / "data")
-    end = max(span.ended for span in spans.values())
+    end = max(_span(recorded).ended for recorded in incidents)
     for level in levels():
         (folder / "level.yaml").write_text(yaml.safe_dump({"groups": [{"name": "level", "rules": level}]}))
         with _prometheus(program, folder) as found:
             options = (f"--url={found.url}", f"--start={BEGAN}", f"--end={end}", f"--output-dir={folder / 'data'}")
             backfill(promtool, folder, "rules", *options, "--eval-interval=60s", folder / "level.yaml")
-    with _prometheus(program, folder) as found:
-        yield Replay(found, spans)
+
+
+def _incidents() -> dict[str, Recorded]:
+    return {name: moved(read(name), BEGAN + place * APART) for place, name in enumerate(names())}
 
 
 def backfill(promtool: Tool, folder: Path, kind: str, *arguments: object) -> None:

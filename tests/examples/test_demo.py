@@ -20,7 +20,7 @@ from tests.promised import label_names, promised, scraped
 if TYPE_CHECKING:
     from examples.order_pipeline.scenarios.broker import Broker
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.no_cover]
 
 ROOT = Path(__file__).parents[2]
 DEMO = [sys.executable, "-m", "examples.order_pipeline.scenarios.demo"]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.postgres import Postgres
 
-pytestmark = [pytest.mark.fault, pytest.mark.slow]
+pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.no_cover]
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
 PATIENCE = 120.0 + 5 * ROUNDS

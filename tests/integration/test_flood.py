@@ -95,6 +95,7 @@ class Flood:
                 self.slowest = max(self.slowest, time.monotonic() - begun)
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_a_flood_is_told_to_come_back_within_bounded_memory_while_the_ledger_answers(tmp_path: Path) -> None:
     slowest = 0.0

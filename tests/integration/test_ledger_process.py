@@ -78,6 +78,7 @@ def sending(where: dict[str, str], batches: list[list[dict[str, Any]]]) -> Itera
     sender.join()
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_killed_five_times_while_events_come_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
     start = time.time_ns() - 200 * SECOND

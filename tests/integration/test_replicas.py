@@ -78,6 +78,7 @@ def in_batches(records: Records, size: int = 12) -> list[Records]:
     return [records[at : at + size] for at in range(0, len(records), size)]
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_two_replicas_are_sent_everything_twice_one_is_killed_and_all_show_the_truth(
     tmp_path: Path, postgres_url: str
@@ -120,6 +121,7 @@ def the_truth(folder: Path, records: Records) -> dict[Any, float]:
         return shown(client)
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_a_killed_sweeper_is_replaced_within_10_seconds(tmp_path: Path, postgres_url: str) -> None:
     with ExitStack() as stack:

@@ -44,6 +44,7 @@ def spoil(store: Store, statement: str, *parameters: Any) -> None:
         assert other.execute(statement, parameters).rowcount == 1
 
 
+@pytest.mark.no_cover
 @settings(max_examples=40)
 @given(traffic(), st.data())
 def test_whatever_happens_to_a_ledger_its_totals_are_proved(
@@ -179,6 +180,7 @@ def test_a_rotten_row_without_a_timer_is_counted_when_an_event_of_it_comes(store
         assert store.totals()[names.UNREADABLE,] == 1
 
 
+@pytest.mark.no_cover
 @settings(max_examples=200)
 @given(st.data())
 def test_any_damage_to_a_row_is_read_or_is_none(data: st.DataObject) -> None:
@@ -190,6 +192,7 @@ def test_any_damage_to_a_row_is_read_or_is_none(data: st.DataObject) -> None:
     assert found is None or isinstance(found, Order)
 
 
+@pytest.mark.no_cover
 @settings(max_examples=60)
 @given(st.data())
 def test_no_damage_to_a_row_stops_the_sweep_the_check_or_a_rebase(new_store: NewStore, data: st.DataObject) -> None:

@@ -413,6 +413,7 @@ def test_log_lines_between_the_events_are_passed_over(file: Path) -> None:
 STEPS = st.lists(st.sampled_from(["append", "append", "half", "rename", "copy", "restart", "wait"]), max_size=9)
 
 
+@pytest.mark.no_cover
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_appends_rotations_and_restarts_in_any_order_lose_and_double_nothing(

@@ -80,6 +80,7 @@ def test_one_that_the_broker_did_not_take_does_not_wait(store: SqliteStore, outc
     assert waiting(store) is None
 
 
+@pytest.mark.no_cover
 @given(st.randoms(use_true_random=False), st.sets(st.integers(0, 5)))
 def test_any_order_of_arrival_and_any_repetition_ends_in_the_same(
     new_store: Callable[[], AbstractContextManager[SqliteStore]], shuffled: random.Random, done: set[int]

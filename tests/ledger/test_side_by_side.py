@@ -187,6 +187,7 @@ class SideBySide(RuleBasedStateMachine):
         audit.check_waiting(self.stores[1], audit.orders(self.stores[1]), self.plan)
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_whatever_happens_both_replicas_show_what_the_events_say(
     new_place: Callable[[], AbstractContextManager[str]],

@@ -15,7 +15,7 @@ from otel_orders.ledger.stages import SEVERAL, STALLED, Habit, Look, Verdict, ju
 from otel_orders.lifecycle import Calendar, Duration
 from tests.ledger.strategies import DAY, HOUR, LIFECYCLE, MINUTE, START
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]  # a tracer takes six times as long, and other tests cover it
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 UTC = ZoneInfo("UTC")
 MONDAY = START - 9 * HOUR

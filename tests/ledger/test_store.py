@@ -55,6 +55,7 @@ def traffic(draw: Callable[..., Any]) -> tuple[dict[str, list[Kept]], list[list[
     return events, draw(batches(draw(st.permutations([*came, *again]))))
 
 
+@pytest.mark.no_cover
 @settings(max_examples=60)
 @given(traffic(), st.data())
 def test_totals_and_rows_agree_after_every_batch_and_sweep(
@@ -90,6 +91,7 @@ RESULTS = (
 )
 
 
+@pytest.mark.no_cover
 @settings(max_examples=40)
 @given(traffic())
 def test_any_arrival_ends_in_the_same_orders(
@@ -313,6 +315,7 @@ def test_another_lifecycle_folds_orders_anew_and_counts_nothing_again(store: Sto
     audit.check_waiting(store, audit.orders(store), plan_of(AFTER))
 
 
+@pytest.mark.no_cover
 @settings(max_examples=40)
 @given(traffic(), st.sampled_from((BEFORE, AFTER)), st.data())
 def test_after_a_change_of_lifecycle_gauges_are_what_they_would_always_have_been(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.alerts.recordings import read
-from tests.alerts.replay import replayed
+from tests.alerts.replay import replayed, stored
 from tests.alerts.tools import Tool
 from tests.dashboards.boards import BOARDS, DASHBOARDS, asked
 from tests.dashboards.picture.one_order import ORDER, TOLD_OF, events
@@ -52,7 +52,8 @@ def main() -> None:
         data.mkdir()
         ledger.mkdir()
         _put("order", of_one_order(ledger))
-        with replayed(str(programs["prometheus"]), Tool(str(programs["promtool"])), data) as replay:
+        stored(str(programs["prometheus"]), Tool(str(programs["promtool"])), data)
+        with replayed(str(programs["prometheus"]), data) as replay:
             for name, board in BOARDS.items():
                 if name != "order":
                     _put(name, of_an_incident(board, SHOWN.get(name, USUALLY), replay))
