@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import certifi
 import httpx
 import pytest
+from coverage import Coverage
 from hypothesis import settings
 
 from examples.order_pipeline.scenarios.broker import Broker, BrokerUnavailable
@@ -20,7 +21,7 @@ from tests.postgres import GIVEN, Postgres, PostgresUnavailable, postgres
 from tests.sinks.memory import global_provider
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 REQUIRED = "OTEL_ORDERS_REQUIRE"
 """Set to 1 where a test that cannot run is a failure (CI); elsewhere it is skipped with the reason."""
@@ -37,6 +38,20 @@ LONGEST = (
 
 settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("any machine")
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Trace nothing where no_cover says so: of the several that trace one of xdist's workers, pytest-cov stops one."""
+    stopped = []
+    while item.get_closest_marker("no_cover") and (tracing := Coverage.current()):
+        tracing.stop()
+        stopped.append(tracing)
+    try:
+        yield
+    finally:
+        for tracing in reversed(stopped):
+            tracing.start()
 
 
 @pytest.hookimpl(trylast=True)
