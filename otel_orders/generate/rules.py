@@ -66,9 +66,11 @@ def flow(lifecycle: Lifecycle) -> Iterator[Record]:
     reached, owner = f'{names.REACHED}{{status=~"{one_of(status.name for status in initial)}"}}', initial[0].owner
     rate = deduplicated(f"rate({reached}[5m])", "status")
     yield Record("env:orders_created:rate5m", f"sum by (env) ({rate})", {"owner": owner})
-    yield Record("status:orders_created:max", deduplicated(reached, "status"))
-    for window in ("1h", "1d"):
-        grown = grown_in_store("status:orders_created:max", "", window)
+    counted = "status:orders_created:max"
+    yield Record(counted, deduplicated(reached, "status"))
+    # What is asked for once a day must be there also where the ledger is away at that moment.
+    day = f"last_over_time({counted}[1d]) - min_over_time({counted}[1d])"
+    for window, grown in (("1h", grown_in_store(counted, "", "1h")), ("1d", day)):
         yield Record(f"env:orders_created:increase{window}", f"sum by (env) ({grown})", {"owner": owner})
     yield Record("env:orders_created:increase1h_usual", _usual("env:orders_created:increase1h"))
     yield from forecast()

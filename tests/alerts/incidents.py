@@ -136,7 +136,9 @@ _STALLED: Final = {'order_stage_stalled{status="SUBMITTED"': "0x39 1x90"}
 _SLOWLY: Final = firing("PromiseBurnsSlowly", _STAGE)
 _NOT_SCRAPED: Final = firing("ServiceNotScraped", owner="mes")
 _DEAD_WORKER: Final = _NO_PRICE | _WAITING | {'order_queue_consumers{queue="pricing.requests"': "2x9 0x120"}
-_DEAD_BROKER: Final = _NO_PRICE | {
+_DEAD_BROKER: Final = _LATE | {
+    "messaging_client_consumed_messages_total{": "0+2x9 18x120",
+    "messaging_process_duration_seconds_count{": "0+2x9 18x120",
     "otel_orders_ledger_probe_up": "1x9 0x120",
     "order_queue_messages{": f"1x9 stale _x{END}",
     "order_queue_consumers{": f"2x9 stale _x{END}",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.alerts.incidents import INCIDENTS, Incident, Series, healthy
+from tests.alerts.incidents import INCIDENTS, Incident, Labels, Series, healthy
 from tests.alerts.running import alerting
-from tests.alerts.tools import ALERTS, RULES
+from tests.alerts.tools import ALERTS, RULES, rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.alerts.running import Alertmanager
     from tests.alerts.tools import Tool
 
+ALERTING = [rule for rule in rules(*RULES) if "alert" in rule]
 FIRING = "count by (alertname, status, queue, owner) (ALERTS{alertstate='firing',alertname!='Watchdog'})"
 
 
@@ -67,9 +68,16 @@ def test_these_alerts_fire_in_an_incident_and_no_other(incident: Incident, promt
 
 @pytest.mark.parametrize("incident", INCIDENTS, ids=lambda incident: incident.name)
 def test_only_the_cause_of_an_incident_is_told(incident: Incident, manager: Alertmanager) -> None:
-    env = {"env": incident.name}
-    for labels in (*incident.told, *incident.silenced):
-        manager.post(labels | env)
-    for expected, listed in (("active", incident.told), ("suppressed", incident.silenced)):
+    told, silenced = ([whole(labels, incident) for labels in listed] for listed in (incident.told, incident.silenced))
+    for labels in (*told, *silenced):
+        manager.post(labels)
+    for expected, listed in (("active", told), ("suppressed", silenced)):
         for labels in listed:
-            assert manager.state(**(labels | env)) == expected, labels
+            assert manager.state(**labels) == expected, labels
+
+
+def whole(labels: Labels, incident: Incident) -> Labels:
+    """The labels of an alert with those that its rule gives it, in an environment of the incident's own."""
+    (severity,) = {rule["labels"]["severity"] for rule in ALERTING if rule["alert"] == labels["alertname"]}
+    promise = {"sla": "price_in_5_minutes"} if labels["alertname"].startswith("Promise") else {}
+    return labels | promise | {"severity": severity, "env": incident.name}

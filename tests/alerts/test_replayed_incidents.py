@@ -29,7 +29,7 @@ PRICING = "pricing.requests SUBMITTED"
 PAGES: dict[str, list[Page]] = {
     "a normal day": [],
     # The order itself is stuck after an hour, which is 24 in the reference lifecycle.
-    "one lost message": [Page("MessagesGone", "pricing.requests", 9), Page("OrderStuck", "SUBMITTED", 63)],
+    "one lost message": [Page("MessagesGone", "pricing.requests", 9), Page("OrderStuck", "SUBMITTED", 65)],
     "dead pricing consumer": [Page("QueueWithoutConsumers", PRICING, 4)],
     "slow pricing": [Page("WorkSlow", f"{PRICING} pricing-worker", 16)],
     "broker down": [Page("BrokerUnreachable", "", 5)],
