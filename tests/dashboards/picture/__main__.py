@@ -79,9 +79,7 @@ def of_an_incident(board: dict[str, Any], incident: str, replay: Replay) -> str:
         recorded = not any("ALERTS" in expr for expr in asked(panel))
         return answers(panel, ask, chosen, end) if recorded else []
 
-    return drawn(
-        board, Shown(f"A recorded incident, replayed: {incident}.", (began, end), chosen, series, lambda _: [])
-    )
+    return drawn(board, Shown(f"A recorded incident, replayed: {incident}.", (began, end), chosen, series, None))
 
 
 def of_one_order(folder: Path) -> str:
