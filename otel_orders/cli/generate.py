@@ -57,6 +57,8 @@ SWITCH = "http://localhost:8080/dead-mans-switch"
 _WRITTEN = Path(str(files("otel_orders.generate"))) / "written"
 OURS = _WRITTEN if _WRITTEN.is_dir() else Path(__file__).parents[2] / "alerts"
 """Where the runbooks are that come with us: in the package as it is installed, or in the repository."""
+MADE = {".md": of_runbooks.BEGIN, ".json": '"uid": "otel-orders-'}
+"""What is in runbooks and dashboards that were made here; other files have one name for every lifecycle."""
 STALE = 1
 """The exit status of --check where something is stale; what cannot be read or written is 2, as everywhere."""
 
@@ -174,6 +176,8 @@ def _put(out: Path, texts: dict[str, str], *, check: bool) -> None:
         if not current:
             _write(path, text, out)
         typer.echo(f"{path}: {'up to date' if current else 'written'}")
+    for path in _left_over({out / name for name in texts}):
+        typer.echo(f"{path}: this lifecycle has no use for it; delete it")
     if stale:
         verb = "is" if len(stale) == 1 else "are"
         how = "run the command that made it, with its options, without --check"
@@ -184,6 +188,13 @@ def _put(out: Path, texts: dict[str, str], *, check: bool) -> None:
 def _with_our_ends(text: str) -> str:
     """Return *text* with the ends of lines that we write; those of a checkout on Windows say nothing else."""
     return text.replace("\r\n", "\n")
+
+
+def _left_over(made: set[Path]) -> list[Path]:
+    """Return what was made beside the files *made*, of the same kind, and is not among them any more."""
+    kinds = {(path.parent, path.suffix) for path in made if path.suffix in MADE}
+    beside = {path for folder, suffix in kinds if folder.is_dir() for path in folder.glob(f"*{suffix}")}
+    return sorted(path for path in beside - made if MADE[path.suffix] in (_there(path) or ""))
 
 
 def _there(path: Path) -> str | None:

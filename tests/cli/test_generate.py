@@ -169,6 +169,20 @@ def test_a_file_that_is_a_link_stays_one_and_keeps_its_mode(run: Run, tmp_path: 
     assert (tmp_path / "real.yaml").stat().st_mode & 0o777 == 0o640
 
 
+def test_what_a_lifecycle_has_no_use_for_any_more_is_named_and_stays(run: Run, tmp_path: Path) -> None:
+    command = ("generate", "all", "--lifecycle", LIFECYCLE, "--out", tmp_path)
+    run(*command)
+    old = [tmp_path / "alerts/runbooks/Gone.md", tmp_path / "dashboards/gone.json"]
+    for made, file in zip(("alerts/runbooks/OrderStuck.md", "dashboards/queues.json"), old, strict=True):
+        file.write_text((tmp_path / made).read_text())
+    for other in ("alerts/runbooks/notes.md", "dashboards/own.json"):
+        (tmp_path / other).write_text("{}")
+    code, out, _ = run(*command, "--check")
+    named = [line for line in out.splitlines() if line.endswith("no use for it; delete it")]
+    assert (code, named) == (0, [f"{file}: this lifecycle has no use for it; delete it" for file in old])
+    assert all(file.exists() for file in old)
+
+
 def test_a_new_runbook_begins_with_our_text(run: Run, tmp_path: Path) -> None:
     assert run("generate", "runbooks", "--lifecycle", LIFECYCLE, "--out", tmp_path)[0] == 0
     for ours in (ROOT / "alerts/runbooks").iterdir():

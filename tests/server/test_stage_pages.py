@@ -92,6 +92,14 @@ def test_a_flowing_stage_says_that_it_is_this_order(tmp_path: Path) -> None:
         wait_for(lambda: says in client.get("/orders/A-1", headers=HTML).text)
 
 
+def test_a_stage_that_no_order_has_left_yet_does_not_put_it_down_to_the_order(tmp_path: Path) -> None:
+    with hasty(tmp_path) as client:
+        post(client, changed("A-1", occurred_at=time.time_ns() - 3 * 86_400 * SECOND))
+        wait_for(lambda: client.get("/orders/A-1").json()["stuck"])
+        says = "Whether it is this order or its whole stage is not known: no order has left INITIATED"
+        wait_for(lambda: says in client.get("/orders/A-1", headers=HTML).text)
+
+
 def test_a_service_that_died_is_shown_even_if_it_moves_nothing(tmp_path: Path) -> None:
     with hasty(tmp_path) as client:
         post(client, beat("mes-api"), beat("crm-api"))
