@@ -15,13 +15,12 @@ from prometheus_client.core import HistogramMetricFamily
 from otel_orders import names
 from otel_orders.ledger import apply, flow_metrics, reading
 from otel_orders.ledger.families import counter, gauge
-from otel_orders.ledger.kept import held_until
 from otel_orders.ledger.model import UNKNOWN
 from otel_orders.ledger.outage import REASONS
 from otel_orders.ledger.store import LIFECYCLE
 from otel_orders.ledger.store.replicas import agree
 from otel_orders.ledger.totals import INFINITE, SUM, edges
-from otel_orders.ledger.worst import MOST_HELD
+from otel_orders.ledger.worst import beside_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -157,9 +156,7 @@ class LedgerCollector:
 
     def _oldest_beside(self, stage: int, held: int) -> int | None:
         """Return when the first order came to *stage* that is not among the *held* on hold there, None for none."""
-        now = time.time_ns()
-        waiting = self._store.longest_waiting(stage, min(held, MOST_HELD) + 1)
-        return next((one.since for one in waiting if held_until(one.state) <= now), None)
+        return next((one.since for one in beside_held(self._store, stage, time.time_ns(), 1, held)), None)
 
     def _own(self) -> Iterator[Metric]:
         last: dict[tuple[str], float] = {}

@@ -13,7 +13,7 @@ from otel_orders.ledger.kept import held_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_orders.ledger.store import Store
+    from otel_orders.ledger.store import Store, Waiting
     from otel_orders.lifecycle import Lifecycle, Status
 
 MOST_HELD: Final = 1_000
@@ -49,7 +49,15 @@ def worst(store: Store, lifecycle: Lifecycle, now: int, limit: int) -> list[Wors
 def _waiting(store: Store, status: Status, now: int, limit: int, held: int) -> Iterator[Worst]:
     """Yield those that came first to *status*, of which *held* are on hold: who came later is better off."""
     allowed = status.stuck_after.seconds if status.stuck_after else None
-    for one in store.longest_waiting(status.rank, limit + min(max(held, 0), MOST_HELD)):
-        if held_until(one.state) <= now:
-            used = (now - one.since) / 1e9 / allowed if allowed else 0.0
-            yield Worst(one.order_id, status.name, status.owner, one.since, allowed, used)
+    for one in beside_held(store, status.rank, now, limit, held):
+        used = (now - one.since) / 1e9 / allowed if allowed else 0.0
+        yield Worst(one.order_id, status.name, status.owner, one.since, allowed, used)
+
+
+def beside_held(store: Store, stage: int, now: int, limit: int, held: int) -> Iterator[Waiting]:
+    """Yield the first orders at rank *stage* that are not on hold at *now* (unix ns), at least *limit* if there are.
+
+    held: how many there are on hold.
+    """
+    waiting = store.longest_waiting(stage, limit + min(max(held, 0), MOST_HELD))
+    return (one for one in waiting if held_until(one.state) <= now)

@@ -12,7 +12,8 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,15 @@ from tests.benchmarks.ledger_ingest import BATCH, MEASURED, NOW, Orders, existin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
     from otel_orders.ledger.model import Plan
     from otel_orders.ledger.store import Received
+
+    Keeps = Callable[[Sequence[bytes]], None]
+    """Keeps the events of such bodies, in one transaction."""
 
 REQUEST = 500
 """Records in one request: the exporter's batch."""
@@ -174,46 +179,44 @@ def seconds_of(run: Callable[[], None]) -> float:
 
 @benchmark("ledger/ingest_sqlite", budget=20_000)
 def ingest_sqlite(name: str, budget: float) -> Figure:
-    """Measure both, batch by batch."""
-    orders, folded_under = existing(), plan()
-    made = filled(orders)
-    batches = [requests(received) for received in orders.next(MEASURED)]
-    with tempfile.TemporaryDirectory(dir=made.parent) as folder:
-        store = SqliteStore(shutil.copy(made, folder))
-        batch = Batch(store, folded_under)
-        tune_garbage_collection()  # as `otel-orders ledger` does
-        with closing(hand_store(existing(), Path(folder) / "by_hand.db")) as connection:
-            pairs = [
-                (seconds_of(lambda: kept(batch, folded_under, bodies)), seconds_of(lambda: by_hand(connection, bodies)))  # noqa: B023 - run at once
-                for bodies in batches
-            ][1:]
-        store.close()
-    return _beside(
-        name,
-        pairs,
-        budget,
-        "CPU of the one process, OTLP protobuf to commit, synchronous=FULL; ratio: cost over two plain tables",
-    )
+    """Measure the ledger beside two plain tables, batch by batch."""
+    counts = "CPU of the one process, OTLP protobuf to commit, synchronous=FULL; ratio: cost over two plain tables"
+    return _beside(name, _pairs(_plain_tables), budget, counts)
 
 
 @benchmark("ledger/ingest_sqlite/unfolded", budget=2.5)
 def ingest_unfolded(name: str, budget: float) -> Figure:
     """Measure the ledger beside the least that its own rows can cost, batch by batch."""
+    counts = "CPU of the one process; ratio: cost over the same rows with nothing folded"
+    found = _beside(name, _pairs(_own_rows), budget, counts)
+    return msgspec.structs.replace(found, holds=found.ratio is not None and found.ratio <= budget)
+
+
+@contextmanager
+def _plain_tables(folder: Path) -> Iterator[Keeps]:
+    with closing(hand_store(existing(), folder / "by_hand.db")) as connection:
+        yield partial(by_hand, connection)
+
+
+@contextmanager
+def _own_rows(folder: Path) -> Iterator[Keeps]:
+    with closing(SqliteStore(shutil.copy(filled(existing()), f"{folder}/unfolded.db"))) as store:
+        yield partial(unfolded, store)
+
+
+def _pairs(peer: Callable[[Path], AbstractContextManager[Keeps]]) -> list[tuple[float, float]]:
+    """Return the seconds of each batch, in the ledger and in a *peer* that lies in a folder; the first one warms."""
     orders, folded_under = existing(), plan()
     made = filled(orders)
     batches = [requests(received) for received in orders.next(MEASURED)]
-    with tempfile.TemporaryDirectory(dir=made.parent) as folder:
-        store, bare = (SqliteStore(shutil.copy(made, f"{folder}/{name}.db")) for name in ("ledger", "bare"))
-        batch = Batch(store, folded_under)
+    with (
+        tempfile.TemporaryDirectory(dir=made.parent) as folder,
+        closing(SqliteStore(shutil.copy(made, folder))) as store,
+        peer(Path(folder)) as theirs,
+    ):
+        ours = partial(kept, Batch(store, folded_under), folded_under)
         tune_garbage_collection()  # as `otel-orders ledger` does
-        pairs = [
-            (seconds_of(lambda: kept(batch, folded_under, bodies)), seconds_of(lambda: unfolded(bare, bodies)))  # noqa: B023 - run at once
-            for bodies in batches
-        ][1:]
-        store.close()
-        bare.close()
-    found = _beside(name, pairs, budget, "CPU of the one process; ratio: cost over the same rows with nothing folded")
-    return msgspec.structs.replace(found, holds=found.ratio is not None and found.ratio <= budget)
+        return [(seconds_of(partial(ours, some)), seconds_of(partial(theirs, some))) for some in batches][1:]
 
 
 def _beside(name: str, pairs: Sequence[tuple[float, float]], budget: float, counts: str) -> Figure:

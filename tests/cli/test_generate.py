@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Run = Callable[..., tuple[int, str, str]]
+    Runbook = tuple[Path, str, Run]
 
 ROOT = Path(__file__).parents[2]
 _NO_ADDRESS = (
@@ -92,40 +94,40 @@ def test_links_lead_to_the_companys_own_places(run: Run, tmp_path: Path) -> None
     assert "runbook_url: https://wiki.acme.example/runbooks/LedgerDown.md\n" in text
 
 
-def test_what_people_wrote_into_a_runbook_is_never_touched(run: Run, tmp_path: Path) -> None:
-    command = ("generate", "runbooks", "--lifecycle", LIFECYCLE, "--out", tmp_path)
-    run(*command)
+@pytest.fixture
+def runbook(run: Run, tmp_path: Path) -> Runbook:
+    """A runbook that was made, its frame, and how all are made again."""
+    again = partial(run, "generate", "runbooks", "--lifecycle", LIFECYCLE, "--out", tmp_path)
+    again()
     file = tmp_path / "runbooks/OrderStuck.md"
-    frame = file.read_text().partition(END)[0]
+    return file, file.read_text().partition(END)[0], again
+
+
+def test_what_people_wrote_into_a_runbook_is_never_touched(runbook: Runbook) -> None:
+    file, frame, again = runbook
     file.write_text(f"an old frame\n{END}\n\nCall Ann, she knows.\n")
-    assert run(*command, "--check")[0] == 1
-    assert run(*command)[0] == 0
+    assert again("--check")[0] == 1
+    assert again()[0] == 0
     assert file.read_text() == f"{frame}{END}\n\nCall Ann, she knows.\n"
     file.write_text("A runbook from before.\n")
-    assert run(*command)[0] == 0
+    assert again()[0] == 0
     assert file.read_text() == f"{frame}{END}\n\nA runbook from before.\n"
 
 
-def test_a_runbook_keeps_the_ends_of_its_lines(run: Run, tmp_path: Path) -> None:
-    command = ("generate", "runbooks", "--lifecycle", LIFECYCLE, "--out", tmp_path)
-    run(*command)
-    file = tmp_path / "runbooks/OrderStuck.md"
-    frame = file.read_text().partition(END)[0]
+def test_a_runbook_keeps_the_ends_of_its_lines(runbook: Runbook) -> None:
+    file, frame, again = runbook
     file.write_bytes(f"\ufeffan old frame\r\n{END}\r\nCall Ann.\r\nOr Bob.\n".encode())
-    assert run(*command)[0] == 0
+    assert again()[0] == 0
     wanted = f"{frame}{END}\n".replace("\n", "\r\n") + "Call Ann.\r\nOr Bob.\n"
     assert file.read_bytes().decode() == wanted
-    assert run(*command, "--check")[0] == 0
+    assert again("--check")[0] == 0
 
 
 @pytest.mark.parametrize("end", ["", "  \n", "\t\r\n"])
-def test_a_runbook_in_which_little_stands_after_the_mark_has_one_frame(run: Run, tmp_path: Path, end: str) -> None:
-    command = ("generate", "runbooks", "--lifecycle", LIFECYCLE, "--out", tmp_path)
-    run(*command)
-    file = tmp_path / "runbooks/OrderStuck.md"
-    frame = file.read_text().partition(END)[0]
+def test_a_runbook_in_which_little_stands_after_the_mark_has_one_frame(runbook: Runbook, end: str) -> None:
+    file, frame, again = runbook
     file.write_bytes(f"an old frame\n{END}{end}".encode())
-    assert run(*command)[0] == 0
+    assert again()[0] == 0
     assert file.read_text() == f"{frame}{END}\n"
 
 

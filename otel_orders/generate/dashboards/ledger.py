@@ -20,6 +20,12 @@ WORST: Final = 20
 TEXT, NUMBER, TIME = "string", "number", "timestamp_epoch"
 _STORY: Final = linked(Link("Order", "Its story", f"/d/{links.ORDER}?var-order_id=${{__value.raw:percentencode}}"))
 SINCE_NOW: Final = model.DynamicConfigValue("unit", "dateTimeFromNow")
+_LOOKS: Final = {
+    "Since": [SINCE_NOW],
+    "Limit used": [model.DynamicConfigValue("unit", "percentunit")],
+    "Order": [_STORY],
+}
+"""How columns of such a list look."""
 
 
 class Told(Builder[Dataquery]):
@@ -51,10 +57,7 @@ class Told(Builder[Dataquery]):
 
 def worst() -> Panel:
     """Return the orders that are worst off over all statuses, each with a link to its story."""
-    look = builder.Panel().override_by_name("Since", [SINCE_NOW])
-    look.override_by_name("Limit used", [model.DynamicConfigValue("unit", "percentunit")])
-    look.override_by_name("Order", [_STORY])
-    return asked(
+    return _orders(
         Question(
             f"Which {WORST} orders are furthest over their limit, or nearest to it?",
             "string",
@@ -64,23 +67,15 @@ def worst() -> Panel:
             width=24,
             height=10,
         ),
-        look.build(),
-        [
-            Told(
-                f"/orders?limit={WORST}",
-                'orders.{"Order": order_id, "Status": status, "Whose move": owner, "Since": since / 1000000, '
-                '"Limit used": used}',
-                {"Order": TEXT, "Status": TEXT, "Whose move": TEXT, "Since": TIME, "Limit used": NUMBER},
-            )
-        ],
+        "/orders",
+        '"Status": status, "Whose move": owner, "Since": since / 1000000, "Limit used": used',
+        {"Status": TEXT, "Whose move": TEXT, "Since": TIME, "Limit used": NUMBER},
     )
 
 
 def longest_waiting() -> Panel:
     """Return the orders that have waited longest in the chosen status, each with a link to its story."""
-    look = builder.Panel().override_by_name("Since", [SINCE_NOW])
-    look.override_by_name("Order", [_STORY])
-    return asked(
+    return _orders(
         Question(
             f"Which {WORST} orders have waited longest in $status?",
             "string",
@@ -90,12 +85,16 @@ def longest_waiting() -> Panel:
             width=8,
             height=10,
         ),
-        look.build(),
-        [
-            Told(
-                f"/statuses/${{status:percentencode}}/orders?limit={WORST}",
-                'orders.{"Order": order_id, "Since": since / 1000000, "On hold": hold.why}',
-                {"Order": TEXT, "Since": TIME, "On hold": TEXT},
-            )
-        ],
+        "/statuses/${status:percentencode}/orders",
+        '"Since": since / 1000000, "On hold": hold.why',
+        {"Since": TIME, "On hold": TEXT},
     )
+
+
+def _orders(asks: Question, path: str, told: str, columns: dict[str, str]) -> Panel:
+    """Return a list of orders.  path: who lists them.  told: JSONata for what else is told of each, in *columns*."""
+    look = builder.Panel()
+    for heading in filter(_LOOKS.__contains__, (*columns, "Order")):
+        look.override_by_name(heading, _LOOKS[heading])
+    rows = f'orders.{{"Order": order_id, {told}}}'
+    return asked(asks, look.build(), [Told(f"{path}?limit={WORST}", rows, {"Order": TEXT, **columns})])
